@@ -134,23 +134,18 @@ def encode(
     '0xfd'
     """
     format = as_format(fmt)
-    rounded = round_to(
-        x,
-        format,
-        mode,
-        overflow,
-        random_bits=random_bits,
-        random_bit_count=random_bit_count,
-        backend=backend,
-        threads=threads,
-    )
-    array = np.asarray(rounded)
-    if not format.has_nan:
-        _refuse(array, np.isnan(array), f"{format} has no code for NaN")
-    if not format.has_infinity:
-        _refuse(array, np.isinf(array), f"{format} has no code for infinity (overflow 'mark' is for numbers only)")
-    codes = hosted(backend).encode_array(array, format, threads=checks.threads(threads))
-    return codes[()] if isinstance(rounded, np.generic) else codes
+    policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
+    array, is_scalar = _widen(x, format, policy)
+    _check_combination(array, format, policy)
+    bits = _check_random_bits(array, policy, random_bits)
+    kernels, threads = hosted(backend), checks.threads(threads)
+    codes, strays = kernels.encode_rounded(array, format, policy, random_bits=bits, threads=threads)
+    if (strays[0] and not format.has_nan) or (strays[1] and not format.has_infinity):
+        rounded, _ = kernels.round_array(array, format, policy, random_bits=bits, threads=threads)
+        if not format.has_nan:
+            _refuse(rounded, np.isnan(rounded), f"{format} has no code for NaN")
+        _refuse(rounded, np.isinf(rounded), f"{format} has no code for infinity (overflow 'mark' is for numbers only)")
+    return codes[()] if is_scalar else codes
 
 
 @in_default_environment
@@ -192,8 +187,9 @@ def decode(
     array = as_array(codes)
     if array.dtype.kind not in "iu":
         raise UsageTypeError(f"codes must be integers, got {array.dtype}; for numbers use encode or round_to")
-    wrong = (array < 0) | (array > 2**format.bits - 1) if array.size else np.zeros(array.shape, bool)
-    _refuse(array, wrong, f"codes of {format} must be from 0 to {2**format.bits - 1}")
+    if array.dtype.kind == "i" or 8 * array.itemsize > format.bits:  # other types hold nothing else
+        wrong = (array < 0) | (array > 2**format.bits - 1) if array.size else np.zeros(array.shape, bool)
+        _refuse(array, wrong, f"codes of {format} must be from 0 to {2**format.bits - 1}")
     unsigned = np.require(array, f"uint{format.code_bits}", ["C", "A"])
     values = hosted(backend).decode_array(unsigned, format, dtype, threads=checks.threads(threads))
     return values[()] if is_scalar else values

@@ -26,11 +26,20 @@
     X(V, canonical_nan_float32, void, (float *x, int64_t n, int threads))                                           \
     X(V, canonical_nan_float64, void, (double *x, int64_t n, int threads))                                          \
     X(V, all_finite, int64_t, (const float *x, int64_t n, int threads))                                             \
-    /* codes, each of `size` bytes */                                                                               \
-    X(V, encode_float32, void, (const float *x, int64_t n, uint8_t *codes, int64_t size, const CodeLayout *layout)) \
-    X(V, encode_float64, void, (const double *x, int64_t n, uint8_t *codes, int64_t size, const CodeLayout *layout)) \
-    X(V, decode_float32, void, (const uint8_t *codes, int64_t size, int64_t n, float *out, const CodeLayout *layout)) \
-    X(V, decode_float64, void, (const uint8_t *codes, int64_t size, int64_t n, double *out, const CodeLayout *layout)) \
+    /* codes, each of `size` bytes, of numbers that are rounded first unless parameters is NULL; strays: the numbers of */ \
+    /* NaNs and of infinities among them */                                                                          \
+    X(V, encode_float32, void,                                                                                      \
+      (const float *x, int64_t n, const uint32_t *random, const RandomStream *stream,                               \
+       const RoundingParameters *parameters, uint8_t *codes, int64_t size, const CodeLayout *layout,                \
+       int64_t *strays, int threads))                                                                               \
+    X(V, encode_float64, void,                                                                                      \
+      (const double *x, int64_t n, const uint32_t *random, const RandomStream *stream,                              \
+       const RoundingParameters *parameters, uint8_t *codes, int64_t size, const CodeLayout *layout,                \
+       int64_t *strays, int threads))                                                                               \
+    X(V, decode_float32, void,                                                                                      \
+      (const uint8_t *codes, int64_t size, int64_t n, float *out, const CodeLayout *layout, int threads))           \
+    X(V, decode_float64, void,                                                                                      \
+      (const uint8_t *codes, int64_t size, int64_t n, double *out, const CodeLayout *layout, int threads))          \
     /* c (M, N) = op(a) (M, K) op(b) (K, N) + bias (N) or NULL */                                                   \
     X(V, matmul, int,                                                                                               \
       (const float *a, const float *b, const float *bias, float *c, int64_t rows, int64_t columns, int64_t depth,   \

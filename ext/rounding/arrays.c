@@ -4,42 +4,40 @@
 /* Elements of a piece, multiples of 256. With a stream, its random bits fit in the first-level cache. */
 enum { PIECE = 1 << 16, STREAM_PIECE = 2048 };
 
-typedef struct {
-    const float *x32; /* only one of these pairs is used */
-    float *out32;
-    const double *x64;
-    double *out64;
-    const uint32_t *random;
-    const RandomStream *stream;
-    const RoundingParameters *parameters;
-} Job;
-
-static RoundingCounts round_piece(const Job *job, int64_t first, int64_t n) {
-    RoundingCounts counts = {0, 0, 0, 0, 0};
+void round_part(const Rounding *source, int64_t first, int64_t n, float *out32, double *out64, RoundingCounts *counts) {
+    const RoundingParameters *parameters = source->parameters;
+    RoundingCounts uncounted = {0, 0, 0, 0, 0};
     uint32_t bits[STREAM_PIECE];
-    const uint32_t *random = job->random ? job->random + first : NULL;
-    const uint64_t environment = float_environment_enter();
-    if (job->stream) {
-        random_block(job->stream, first / 4, bits, n);
+    const uint32_t *random = source->random ? source->random + first : NULL;
+    if (source->stream) {
+        random_block(source->stream, first / 4, bits, n);
         random = bits;
     }
-    if (job->x64) {
-        round_wide_float64(job->x64 + first, job->out64 + first, n, random, job->parameters, &counts);
-    } else {
-        RoundBlock *round = job->parameters->path == WIDE ? round_wide_float32 : round_vectors;
-        round(job->x32 + first, job->out32 + first, n, random, job->parameters, &counts);
+    if (!counts && source->x32 && parameters->path == NARROW && parameters->mode == NEAREST_EVEN) {
+        round_uncounted(source->x32 + first, out32, n, parameters);
+        return;
     }
-    float_environment_leave(environment);
-    return counts;
+    counts = counts ? counts : &uncounted;
+    if (source->x64) {
+        round_wide_float64(source->x64 + first, out64, n, random, parameters, counts);
+    } else {
+        RoundBlock *round = parameters->path == WIDE ? round_wide_float32 : round_vectors;
+        round(source->x32 + first, out32, n, random, parameters, counts);
+    }
 }
 
-static void round_all(const Job *job, int64_t n, int64_t *counts, int threads) {
+static void round_all(const Rounding *source, float *out32, double *out64, int64_t n, int64_t *counts, int threads) {
     int64_t overflowed = 0, underflowed = 0, nan = 0, inexact = 0, subnormal = 0;
-    const int64_t piece = job->stream ? STREAM_PIECE : PIECE, pieces = (n + piece - 1) / piece;
+    const int64_t piece = source->stream ? STREAM_PIECE : PIECE, pieces = (n + piece - 1) / piece;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && pieces > 1) \
     reduction(+ : overflowed, underflowed, nan, inexact, subnormal)
     for (int64_t i = 0; i < pieces; i++) {
-        const RoundingCounts one = round_piece(job, i * piece, minimum(piece, n - i * piece));
+        RoundingCounts one = {0, 0, 0, 0, 0};
+        const int64_t first = i * piece;
+        const uint64_t environment = float_environment_enter();
+        round_part(source, first, minimum(piece, n - first), out32 ? out32 + first : NULL,
+                   out64 ? out64 + first : NULL, &one);
+        float_environment_leave(environment);
         overflowed += one.overflowed;
         underflowed += one.underflowed;
         nan += one.nan;
@@ -52,14 +50,14 @@ static void round_all(const Job *job, int64_t n, int64_t *counts, int threads) {
 
 void KERNEL(round_float32)(const float *x, float *out, int64_t n, const uint32_t *random, const RandomStream *stream,
                            const RoundingParameters *parameters, int64_t *counts, int threads) {
-    const Job job = {x, out, NULL, NULL, random, stream, parameters};
-    round_all(&job, n, counts, threads);
+    const Rounding source = {x, NULL, random, stream, parameters};
+    round_all(&source, out, NULL, n, counts, threads);
 }
 
 void KERNEL(round_float64)(const double *x, double *out, int64_t n, const uint32_t *random, const RandomStream *stream,
                            const RoundingParameters *parameters, int64_t *counts, int threads) {
-    const Job job = {NULL, NULL, x, out, random, stream, parameters};
-    round_all(&job, n, counts, threads);
+    const Rounding source = {NULL, x, random, stream, parameters};
+    round_all(&source, NULL, out, n, counts, threads);
 }
 
 void KERNEL(random_bits)(const RandomStream *stream, int64_t first, uint32_t *bits, int64_t n, int threads) {

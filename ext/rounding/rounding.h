@@ -21,17 +21,33 @@ typedef struct { int64_t overflowed, underflowed, nan, inexact, subnormal; } Rou
 typedef void RoundBlock(const float *x, float *out, int64_t n, const uint32_t *random,
                         const RoundingParameters *parameters, RoundingCounts *counts);
 
+/* What is rounded: one of the sources; at most one of random and stream is not NULL. */
+typedef struct {
+    const float *x32;
+    const double *x64;
+    const uint32_t *random;
+    const RandomStream *stream;
+    const RoundingParameters *parameters;
+} Rounding;
+
+#define round_part KERNEL(round_part)
 #define round_vectors KERNEL(round_vectors)
+#define round_uncounted KERNEL(round_uncounted)
 #define round_wide_float32 KERNEL(round_wide_float32)
 #define round_wide_float64 KERNEL(round_wide_float64)
 #define random_block KERNEL(random_block)
 
 /* The paths NARROW and LEGACY (vectors.c). */
 RoundBlock round_vectors;
+/* The mode NEAREST_EVEN of the path NARROW, which counts nothing. */
+void round_uncounted(const float *x, float *out, int64_t n, const RoundingParameters *parameters);
 /* The path WIDE (wide.c) for both sources. float32 numbers are converted to float64 and back. */
 RoundBlock round_wide_float32;
 void round_wide_float64(const double *x, double *out, int64_t n, const uint32_t *random,
                         const RoundingParameters *parameters, RoundingCounts *counts);
+/* Rounds numbers first .. first + n - 1 of a source to out32, or of float64 numbers to out64, and adds to counts
+ * unless it is NULL. With a stream first is a multiple of 4, and n at most 2048. */
+void round_part(const Rounding *source, int64_t first, int64_t n, float *out32, double *out64, RoundingCounts *counts);
 /* Writes Philox words 4 * first_counter, ... to bits (random.c). Multiples of 256 are the fastest n. */
 void random_block(const RandomStream *stream, int64_t first_counter, uint32_t *bits, int64_t n);
 

@@ -126,7 +126,7 @@ INLINE int defines_counts(const int mode, const int numbers) {
 
 /* Handles overflow, infinities, NaNs, counts and the sign. a: |x|. r: |x| on the unbounded grid. */
 INLINE Integers finish(Integers v, Integers a, Integers r, const Constants *c, Tallies *t, const int mode,
-                       const int numbers) {
+                       const int numbers, const int counting) {
     const Integers zero = splat(0);
     const int defines = defines_counts(mode, numbers);
     Mask counted = greater(a, c->below_overflow); /* including infinities and NaNs */
@@ -152,14 +152,16 @@ INLINE Integers finish(Integers v, Integers a, Integers r, const Constants *c, T
         compared = choose(nan, a, r);
         r = choose(nan, splat(CANONICAL_NAN), r);
     }
-    t->zero_in = tally(t->zero_in, equal(a, zero));
-    t->zero_out = tally(t->zero_out, equal(r, zero));
-    if (!defines) {
-        t->beyond = tally(t->beyond, counted);
-        t->at_most_half = tally(t->at_most_half, greater(c->above_underflow, a));
+    if (counting) {
+        t->zero_in = tally(t->zero_in, equal(a, zero));
+        t->zero_out = tally(t->zero_out, equal(r, zero));
+        if (!defines) {
+            t->beyond = tally(t->beyond, counted);
+            t->at_most_half = tally(t->at_most_half, greater(c->above_underflow, a));
+        }
+        t->small = tally(t->small, greater(c->smallest_normal, r));
+        t->same = tally(t->same, equal(compared, a));
     }
-    t->small = tally(t->small, greater(c->smallest_normal, r));
-    t->same = tally(t->same, equal(compared, a));
     Integers sign = bit_and(v, splat(SIGN_BIT));
     return bit_or(r, numbers == ONE_ZERO ? keep_where(greater(r, zero), sign) : sign);
 }
@@ -192,16 +194,16 @@ INLINE Integers legacy(Integers v, Integers a, Integers random, const Constants 
 }
 
 INLINE Integers round_vector(Integers v, Integers random, const Constants *c, Tallies *t, const int mode,
-                             const int numbers, const int one_sum) {
+                             const int numbers, const int one_sum, const int counting) {
     Integers a = bit_and(v, splat(MAGNITUDE));
     if (mode == QPYTORCH_NEAREST || mode == QPYTORCH_STOCHASTIC) return legacy(v, a, random, c, t, mode);
     Integers r = mode == NEAREST_EVEN ? nearest_even(a, c, numbers, one_sum) : to_grid(v, a, random, c, mode);
-    return finish(v, a, r, c, t, mode, numbers);
+    return finish(v, a, r, c, t, mode, numbers, counting);
 }
 
 INLINE void round_block(const float *x, float *out, int64_t n, const uint32_t *random,
                         const RoundingParameters *parameters, RoundingCounts *counts, const int mode, const int numbers,
-                        const int one_sum) {
+                        const int one_sum, const int counting) {
     const Constants c = constants(parameters);
     const Integers none = splat(0);
     const int uses_random = mode == STOCHASTIC || mode == QPYTORCH_STOCHASTIC;
@@ -209,17 +211,18 @@ INLINE void round_block(const float *x, float *out, int64_t n, const uint32_t *r
     int64_t i = 0;
     for (; i + WIDTH <= n; i += WIDTH)
         store(out + i,
-              round_vector(load(x + i), uses_random ? load(random + i) : none, &c, &t, mode, numbers, one_sum));
+              round_vector(load(x + i), uses_random ? load(random + i) : none, &c, &t, mode, numbers, one_sum, counting));
     if (i < n) { /* the rest, padded with a number that does not change and is not counted */
         float rest[WIDTH];
         uint32_t bits[WIDTH] = {0};
         for (int lane = 0; lane < WIDTH; lane++) rest[lane] = numbers == POSITIVE_ONLY ? 1.0f : 0.0f;
         memcpy(rest, x + i, (size_t)(n - i) * sizeof *x);
         if (uses_random) memcpy(bits, random + i, (size_t)(n - i) * sizeof *random);
-        store(rest, round_vector(load(rest), load(bits), &c, &t, mode, numbers, one_sum));
+        store(rest, round_vector(load(rest), load(bits), &c, &t, mode, numbers, one_sum, counting));
         memcpy(out + i, rest, (size_t)(n - i) * sizeof *x);
         i += WIDTH;
     }
+    if (!counting) return;
     counts->overflowed += total(t.beyond);
     counts->underflowed += total(defines_counts(mode, numbers) ? t.zero_out : t.at_most_half) - total(t.zero_in);
     counts->nan += total(t.nan);
@@ -231,14 +234,28 @@ INLINE void round_block(const float *x, float *out, int64_t n, const uint32_t *r
 #define DEFINE(MODE)                                                                                                   \
     static void round_##MODE(const float *x, float *out, int64_t n, const uint32_t *random,                          \
                              const RoundingParameters *p, RoundingCounts *counts) {                                    \
-        if (MODE == NEAREST_EVEN && !p->has_zero)                                                                      \
-            round_block(x, out, n, random, p, counts, MODE, POSITIVE_ONLY, 0);                                      \
-        else if (MODE == NEAREST_EVEN && p->has_negative_zero && takes_one_sum(p))                                     \
-            round_block(x, out, n, random, p, counts, MODE, BOTH_ZEROS, 1);                                         \
-        else if (p->has_negative_zero) round_block(x, out, n, random, p, counts, MODE, BOTH_ZEROS, 0);              \
-        else round_block(x, out, n, random, p, counts, MODE, ONE_ZERO, 0);                                          \
+        if (p->has_negative_zero) round_block(x, out, n, random, p, counts, MODE, BOTH_ZEROS, 0, 1);                   \
+        else round_block(x, out, n, random, p, counts, MODE, ONE_ZERO, 0, 1);                                          \
     }
-DEFINE(NEAREST_EVEN)
+
+INLINE void round_to_nearest(const float *x, float *out, int64_t n, const RoundingParameters *p, RoundingCounts *counts,
+                             const int counting) {
+    if (!p->has_zero) round_block(x, out, n, NULL, p, counts, NEAREST_EVEN, POSITIVE_ONLY, 0, counting);
+    else if (!p->has_negative_zero) round_block(x, out, n, NULL, p, counts, NEAREST_EVEN, ONE_ZERO, 0, counting);
+    else if (takes_one_sum(p)) round_block(x, out, n, NULL, p, counts, NEAREST_EVEN, BOTH_ZEROS, 1, counting);
+    else round_block(x, out, n, NULL, p, counts, NEAREST_EVEN, BOTH_ZEROS, 0, counting);
+}
+
+static void round_NEAREST_EVEN(const float *x, float *out, int64_t n, const uint32_t *random,
+                               const RoundingParameters *p, RoundingCounts *counts) {
+    (void)random;
+    round_to_nearest(x, out, n, p, counts, 1);
+}
+
+void round_uncounted(const float *x, float *out, int64_t n, const RoundingParameters *parameters) {
+    round_to_nearest(x, out, n, parameters, NULL, 0);
+}
+
 DEFINE(NEAREST_AWAY)
 DEFINE(NEAREST_ZERO)
 DEFINE(TOWARD_ZERO)

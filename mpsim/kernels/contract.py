@@ -92,6 +92,12 @@ class Rounding(Protocol):
     def encode_array(self, x: Array, format: Format) -> Array:
         """Returns the uint8/16/32/64 codes of representable x. NaN has one code per sign."""
 
+    def encode_rounded(
+        self, x: Array, format: Format, policy: Policy, random_bits: Array | Stream | None = None
+    ) -> tuple[Array, np.ndarray]:
+        """Returns (codes, strays): x rounded as by round_array and encoded as by encode_array, and the numbers of NaNs
+        and of infinities among the rounded, a NumPy int64 array."""
+
     def decode_array(self, codes: Array, format: Format, dtype: DTypeLike) -> Array:
         """Returns exact float32 or float64 values. NaNs are canonical and keep their sign."""
 

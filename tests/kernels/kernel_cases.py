@@ -50,6 +50,25 @@ def _elementwise(operands: int) -> list[tuple[Any, ...]]:
     return [tuple(kind(i, *shape) for i in range(operands)) for shape in shapes for kind in kinds]
 
 
+def _encodings() -> list[tuple[Any, ...]]:
+    names = "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e8m0fnu float8_e5m3fnu float16 bfloat16 float32 tf32"
+    policies = [Policy(mode, "saturate") for mode in ("nearest_even", "toward_zero")]
+    policies.append(Policy("stochastic", "saturate", random_bit_count=8))
+    kinds = [
+        *((name, np.float32, with_specials(44, 33, 70)) for name in f"{names} p3109_k8p3 p3109_k8p3u".split()),
+        *((name, np.float64, with_specials(45, 33, 70)) for name in f"{names} float64 p3109_k6p4".split()),
+        *((name, np.float32, numbers(46, 33, 70)) for name in ("float6_e2m3fn", "float4_e2m1fn", "fp_4_3_4")),
+        *((name, np.float64, numbers(47, 33, 70)) for name in ("float6_e3m2fn", "fp_4_3_4", "fp_9_4_0", "ue4m3")),
+        ("float8_e4m3fn", np.float32, with_specials(48, 300, 333)),
+        ("float16", np.float64, with_specials(49, 300, 333)),
+    ]
+    return [
+        (x.astype(dtype), FORMATS[name], policy, Stream(2, "rounding"))
+        for name, dtype, x in kinds
+        for policy in policies
+    ]
+
+
 def _sgd() -> list[tuple[Any, ...]]:
     plain = [(*three, 0.1, 0.9, 5e-4, 1 / 3) for three in _elementwise(3)]
     others = ((0.7, False), (1.0, True), (0.3,))
@@ -233,6 +252,7 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     "round_array": [(x, E4M3, Policy()) for x in arrays(21, 5, 33)]
     + [(numbers(22, 100), E4M3, Policy("stochastic", random_bit_count=8), Stream(1, "rounding"))],
     "encode_array": [(np.float32([0, -0.0, 1.5, -448, np.nan]), E4M3)],
+    "encode_rounded": _encodings(),
     "decode_array": [(np.arange(256, dtype=np.uint8), E4M3, np.float32)],
     "random_bits": [(Stream(1, "rounding", 2, 3), 101, 7)],
     "canonical_nan": [(with_specials(23, 5, 33),)],

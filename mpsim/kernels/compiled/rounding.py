@@ -21,6 +21,7 @@ __all__ = [
     "canonical_nan",
     "decode_array",
     "encode_array",
+    "encode_rounded",
     "from_numpy",
     "random_bits",
     "round_array",
@@ -66,31 +67,53 @@ def round_array(
     """Rounds x once to the format, into ``out`` (which may be x), and returns the five counts (see contract.py)."""
     out = empty(x.shape, x.dtype) if out is None else out
     counts = np.empty(5, np.int64)
-    bits = stream = None
-    if random_bits is not None and policy.mode.needs_random_bits:
-        if isinstance(random_bits, Stream):
-            stream = _stream(random_bits)
-        else:
-            bits = random_bits.reshape(-1)
     kernel = _kernels.round_float32 if x.dtype == np.float32 else _kernels.round_float64
     given = _parameters(format, policy, x.dtype)
-    kernel(x.reshape(-1), out.reshape(-1), x.size, bits, stream, given, counts, threads)
+    kernel(x.reshape(-1), out.reshape(-1), x.size, *_drawn(policy, random_bits), given, counts, threads)
     return out, counts
+
+
+def _drawn(policy: Policy, random_bits: np.ndarray | Stream | None) -> tuple[np.ndarray | None, bytes | None]:
+    """Returns the random bits and the stream, of which at most one is not None."""
+    if random_bits is None or not policy.mode.needs_random_bits:
+        return None, None
+    return (None, _stream(random_bits)) if isinstance(random_bits, Stream) else (random_bits.reshape(-1), None)
 
 
 def encode_array(x: np.ndarray, format: Format, *, threads: int = 1) -> np.ndarray:
     """Returns the codes of values of the format in the smallest unsigned integers that hold them."""
-    codes = np.empty(x.shape, f"uint{format.code_bits}")
+    return _encode(x, format, None, (None, None), threads)[0]
+
+
+def encode_rounded(
+    x: np.ndarray,
+    format: Format,
+    policy: Policy,
+    random_bits: np.ndarray | Stream | None = None,
+    *,
+    threads: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the codes of rounded numbers, and how many of these are NaN and infinite."""
+    given = _parameters(format, policy, x.dtype)
+    return _encode(x, format, given, _drawn(policy, random_bits), threads)
+
+
+def _encode(
+    x: np.ndarray, format: Format, given: bytes | None, drawn: tuple[np.ndarray | None, bytes | None], threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns codes, and how many NaNs and infinities. ``given``: the parameters of rounding, None without it."""
+    codes, strays = empty(x.shape, f"uint{format.code_bits}"), np.empty(2, np.int64)
     kernel = _kernels.encode_float32 if x.dtype == np.float32 else _kernels.encode_float64
-    kernel(x.reshape(-1), x.size, _bytes_of(codes), codes.itemsize, _layout(format))
-    return codes
+    where = _bytes_of(codes), codes.itemsize, _layout(format)
+    kernel(x.reshape(-1), x.size, *drawn, given, *where, strays, threads)
+    return codes, strays
 
 
 def decode_array(codes: np.ndarray, format: Format, dtype: type | np.dtype, *, threads: int = 1) -> np.ndarray:
     """Returns the exact values of codes as float32 or float64."""
-    out = np.empty(codes.shape, dtype)
+    out = empty(codes.shape, dtype)
     kernel = _kernels.decode_float32 if out.dtype == np.float32 else _kernels.decode_float64
-    kernel(_bytes_of(codes), codes.itemsize, codes.size, out.reshape(-1), _layout(format))
+    kernel(_bytes_of(codes), codes.itemsize, codes.size, out.reshape(-1), _layout(format), threads)
     return out
 
 

@@ -12,9 +12,13 @@ from numba import prange
 from mpsim.formats import Format
 from mpsim.kernels.contract import Array
 from mpsim.kernels.numba_cpu.jit import at_most, njit
+from mpsim.kernels.numba_cpu.rounding import round_array
 from mpsim.kernels.parameters import CodeLayout, code_layout
+from mpsim.kernels.philox import Stream
+from mpsim.kernels.reference.rounding import strays
+from mpsim.policies import Policy
 
-__all__ = ["decode_array", "encode_array"]
+__all__ = ["decode_array", "encode_array", "encode_rounded"]
 
 
 BLOCK = 4096  # elements that a thread takes at a time
@@ -113,6 +117,14 @@ def encode_array(x: Array, format: Format, *, threads: int = 1) -> Array:
     with at_most(threads):
         _encode(x.reshape(-1), codes.reshape(-1), code_layout(format))
     return codes
+
+
+def encode_rounded(
+    x: Array, format: Format, policy: Policy, random_bits: Array | Stream | None = None, *, threads: int = 1
+) -> tuple[Array, Array]:
+    """Returns the codes of rounded numbers, and how many of these are NaN and infinite."""
+    rounded, _ = round_array(x, format, policy, random_bits, threads=threads)
+    return encode_array(rounded, format, threads=threads), strays(rounded)
 
 
 def decode_array(codes: Array, format: Format, dtype: type | np.dtype, *, threads: int = 1) -> Array:

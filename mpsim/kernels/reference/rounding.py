@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 from mpsim.formats import Format
 from mpsim.kernels import philox, spec
 from mpsim.kernels.contract import Array
+from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "canonical_nan",
     "decode_array",
     "encode_array",
+    "encode_rounded",
     "from_numpy",
     "random_bits",
     "round_array",
@@ -225,6 +227,19 @@ def encode_array(x: Array, format: Format, threads: int = 1) -> Array:
     code = np.where(np.isnan(wide), np.uint64(format.nan_code or 0), code)
     code = code | np.where(negative, np.uint64(format.sign_mask), np.uint64(0))
     return np.asarray(code.astype(f"uint{format.code_bits}"))
+
+
+def encode_rounded(
+    x: Array, format: Format, policy: Policy, random_bits: Array | Stream | None = None, threads: int = 1
+) -> tuple[Array, Array]:
+    """Returns the codes of rounded numbers, and how many of these are NaN and infinite."""
+    rounded, _ = round_array(x, format, policy, random_bits)
+    return encode_array(rounded, format), strays(rounded)
+
+
+def strays(rounded: Array) -> Array:
+    """Returns how many numbers are NaN and infinite."""
+    return np.array([np.count_nonzero(np.isnan(rounded)), np.count_nonzero(np.isinf(rounded))], np.int64)
 
 
 def decode_array(codes: Array, format: Format, dtype: DTypeLike = np.float32, threads: int = 1) -> Array:

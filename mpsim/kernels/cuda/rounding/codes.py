@@ -6,7 +6,7 @@ import numpy as np
 from numba import cuda, typeof
 
 from mpsim.formats import FORMATS, Format
-from mpsim.kernels.cuda.device.arrays import INT32, INT64, Array, empty, flattened
+from mpsim.kernels.cuda.device.arrays import INT32, INT64, Array, empty, flattened, to_numpy
 from mpsim.kernels.cuda.device.intrinsics import (
     double_as_long,
     float_as_int,
@@ -15,6 +15,7 @@ from mpsim.kernels.cuda.device.intrinsics import (
     to_float32,
 )
 from mpsim.kernels.cuda.device.launch import device_function, kernel
+from mpsim.kernels.cuda.rounding.kernels import round_array
 from mpsim.kernels.cuda.rounding.ported import (
     INFINITE64,
     MAGNITUDE64,
@@ -24,8 +25,11 @@ from mpsim.kernels.cuda.rounding.ported import (
     encode_pattern,
 )
 from mpsim.kernels.parameters import code_layout
+from mpsim.kernels.philox import Stream
+from mpsim.kernels.reference.rounding import strays
+from mpsim.policies import Policy
 
-__all__ = ["decode_array", "encode_array"]
+__all__ = ["decode_array", "encode_array", "encode_rounded"]
 
 LAYOUT = typeof(code_layout(FORMATS["float32"]))
 
@@ -35,6 +39,14 @@ def encode_array(x: Array, format: Format, *, threads: int = 1) -> Array:
     made = empty(x.shape, f"uint{format.code_bits}")
     encode_elements.over(x.size)(_patterns(x), _codes(made), code_layout(format))
     return made
+
+
+def encode_rounded(
+    x: Array, format: Format, policy: Policy, random_bits: Array | Stream | None = None, *, threads: int = 1
+) -> tuple[Array, np.ndarray]:
+    """Returns the codes of rounded numbers, and how many of these are NaN and infinite, on the host."""
+    rounded, _ = round_array(x, format, policy, random_bits)
+    return encode_array(rounded, format), strays(to_numpy(rounded))
 
 
 def decode_array(codes: Array, format: Format, dtype: type | np.dtype, *, threads: int = 1) -> Array:
