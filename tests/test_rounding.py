@@ -271,3 +271,21 @@ def test_widths_of_codes(backend: str) -> None:
 
 def test_available_threads() -> None:
     assert 1 <= available_threads() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["float16", "bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e8m0fnu", "float4_e2m1fn"]
+)
+def test_long_arrays_of_few_bits_are_rounded_as_their_float32_numbers(name: str) -> None:
+    """NaNs with every payload and sign included."""
+    dtype = np.dtype(getattr(ml_dtypes, name, name))
+    bits = FORMATS[name].bits
+    x = np.resize(np.arange(1 << bits), 1 << 16).astype(f"uint{8 * dtype.itemsize}").view(dtype)
+    with np.errstate(invalid="ignore"):
+        wide = x.astype(np.float32)
+    for given in (x, x[::-1], x.reshape(256, 256).T):
+        same = np.require(
+            wide if given is x else wide[::-1] if given.ndim == 1 else wide.reshape(256, 256).T, None, "C"
+        )
+        found, wanted = (round_to(each, "float8_e5m2", counts=True) for each in (given, same))
+        assert found[0].tobytes() == wanted[0].tobytes() and found[1] == wanted[1]

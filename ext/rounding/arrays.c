@@ -4,6 +4,30 @@
 /* Elements of a piece, multiples of 256. With a stream, its random bits fit in the first-level cache. */
 enum { PIECE = 1 << 16, STREAM_PIECE = 2048 };
 
+void to_odd(const double *x, float *out, int64_t n) {
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) store(out + i, load_odd(x + i));
+    if (i < n) {
+        double rest[WIDTH] = {0};
+        float odd[WIDTH];
+        memcpy(rest, x + i, (size_t)(n - i) * sizeof *x);
+        store(odd, load_odd(rest));
+        memcpy(out + i, odd, (size_t)(n - i) * sizeof *out);
+    }
+}
+
+/* Rounds float32 numbers; counts may be NULL. */
+static void round_narrow(const float *x, float *out, int64_t n, const uint32_t *random,
+                         const RoundingParameters *parameters, RoundingCounts *counts) {
+    RoundingCounts uncounted = {0, 0, 0, 0, 0};
+    if (!counts && parameters->path == NARROW && parameters->mode == NEAREST_EVEN) {
+        round_uncounted(x, out, n, parameters);
+        return;
+    }
+    RoundBlock *round = parameters->path == WIDE ? round_wide_float32 : round_vectors;
+    round(x, out, n, random, parameters, counts ? counts : &uncounted);
+}
+
 void round_part(const Rounding *source, int64_t first, int64_t n, float *out32, double *out64, RoundingCounts *counts) {
     const RoundingParameters *parameters = source->parameters;
     RoundingCounts uncounted = {0, 0, 0, 0, 0};
@@ -13,16 +37,19 @@ void round_part(const Rounding *source, int64_t first, int64_t n, float *out32, 
         random_block(source->stream, first / 4, bits, n);
         random = bits;
     }
-    if (!counts && source->x32 && parameters->path == NARROW && parameters->mode == NEAREST_EVEN) {
-        round_uncounted(source->x32 + first, out32, n, parameters);
-        return;
-    }
-    counts = counts ? counts : &uncounted;
-    if (source->x64) {
-        round_wide_float64(source->x64 + first, out64, n, random, parameters, counts);
+    if (source->x32) {
+        round_narrow(source->x32 + first, out32, n, random, parameters, counts);
+    } else if (parameters->path == WIDE) {
+        round_wide_float64(source->x64 + first, out64, n, random, parameters, counts ? counts : &uncounted);
     } else {
-        RoundBlock *round = parameters->path == WIDE ? round_wide_float32 : round_vectors;
-        round(source->x32 + first, out32, n, random, parameters, counts);
+        float odd[STREAM_PIECE];
+        for (int64_t i = 0; i < n; i += STREAM_PIECE) {
+            const int64_t some = minimum(STREAM_PIECE, n - i);
+            float *out = out32 ? out32 + i : odd;
+            to_odd(source->x64 + first + i, odd, some);
+            round_narrow(odd, out, some, NULL, parameters, counts);
+            for (int64_t k = 0; out64 && k < some; k++) out64[i + k] = (double)out[k];
+        }
     }
 }
 

@@ -204,18 +204,20 @@ static void encode_block(const Rounding *source, int64_t first, int64_t n, uint8
     double wide[BLOCK];
     const float *x = source->x32 ? source->x32 + first : narrow;
     const double *y = source->x64 ? source->x64 + first : wide;
+    int is_wide = !source->x32;
     if (source->parameters) {
-        round_part(source, first, n, narrow, wide, NULL);
+        is_wide = is_wide && source->parameters->path == WIDE;
+        round_part(source, first, n, is_wide ? NULL : narrow, is_wide ? wide : NULL, NULL);
         x = narrow, y = wide;
     }
     if (is_packed(layout) && size <= 4) {
-        if (source->x64) {
+        if (is_wide) {
             for (int64_t i = 0; i < n; i++) narrow[i] = (float)y[i];
             x = narrow;
         }
         FOR_SIZE(encode_packed(x, n, codes, SIZE, layout, strays);)
     } else {
-        if (source->x32) {
+        if (!is_wide) {
             for (int64_t i = 0; i < n; i++) wide[i] = (double)x[i];
             y = wide;
         }

@@ -11,7 +11,9 @@ enum RoundingMode {
     STOCHASTIC_EQUAL, MODES
 };
 
-/* Kernels: 32-bit integers, 64-bit integers, or the legacy float32 algorithm. */
+/* Kernels: 32-bit integers, 64-bit integers, or the legacy float32 algorithm. NARROW rounds float64 numbers to odd
+ * float32 numbers first: where these differ, the last bit is 1. So they are on the same side of every number of the
+ * format, and of every tie, as mpsim/kernels/parameters.py makes sure. */
 enum RoundingPath { NARROW, WIDE, LEGACY };
 
 /* Running counts, in the order of mpsim.rounding.Counts. */
@@ -31,6 +33,7 @@ typedef struct {
 } Rounding;
 
 #define round_part KERNEL(round_part)
+#define to_odd KERNEL(to_odd)
 #define round_vectors KERNEL(round_vectors)
 #define round_uncounted KERNEL(round_uncounted)
 #define round_wide_float32 KERNEL(round_wide_float32)
@@ -45,8 +48,10 @@ void round_uncounted(const float *x, float *out, int64_t n, const RoundingParame
 RoundBlock round_wide_float32;
 void round_wide_float64(const double *x, double *out, int64_t n, const uint32_t *random,
                         const RoundingParameters *parameters, RoundingCounts *counts);
-/* Rounds numbers first .. first + n - 1 of a source to out32, or of float64 numbers to out64, and adds to counts
- * unless it is NULL. With a stream first is a multiple of 4, and n at most 2048. */
+/* Rounds to odd float32 numbers. */
+void to_odd(const double *x, float *out, int64_t n);
+/* Rounds numbers first .. first + n - 1 of a source to out32, of float64 numbers to out64 or, on the path NARROW,
+ * to either, and adds to counts unless it is NULL. With a stream first is a multiple of 4, and n at most 2048. */
 void round_part(const Rounding *source, int64_t first, int64_t n, float *out32, double *out64, RoundingCounts *counts);
 /* Writes Philox words 4 * first_counter, ... to bits (random.c). Multiples of 256 are the fastest n. */
 void random_block(const RandomStream *stream, int64_t first_counter, uint32_t *bits, int64_t n);

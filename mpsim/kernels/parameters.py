@@ -82,12 +82,17 @@ def pattern(x: float, path: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def parameters(format: Format, policy: Policy, source: str, own_patterns: bool = False) -> Parameters:
+def parameters(
+    format: Format, policy: Policy, source: str, own_patterns: bool = False, through_float32: bool = False
+) -> Parameters:
     """Returns the numbers for rounding arrays of ``source``, "float32" or "float64".
 
     ``own_patterns``: for a kernel that rounds to any format in patterns of the source: NARROW for float32, else WIDE.
+    ``through_float32``: for a kernel that takes the path NARROW for float64 numbers too, after it rounded them to odd.
     """
     path = _path(format, policy, source, own_patterns)
+    if through_float32 and source == "float64" and _may_round_to_odd(format, policy):
+        path = _path(format, policy, "float32", own_patterns)
     own = same_layout(source, format)  # every finite number is on the grid
 
     def end(negative: bool, infinite: bool) -> int:
@@ -147,6 +152,17 @@ def _path(format: Format, policy: Policy, source: str, own_patterns: bool) -> in
         and -127 <= format.min_exponent <= 0 <= format.max_exponent <= 127
     )
     return NARROW if narrow or powers_of_two else WIDE
+
+
+def _may_round_to_odd(format: Format, policy: Policy) -> bool:
+    """Returns whether a float64 number may be rounded to odd float32 numbers first: these have two more bits than
+    numbers of the format everywhere, so that each is on the same side of every tie, number and threshold, or is it.
+    Numbers beyond float32's become its largest, beyond the format's, or at least beyond the last tie."""
+    low = format.quantum_exponent if format.subnormals else format.min_exponent
+    deterministic = not policy.mode.needs_random_bits and not policy.mode.is_legacy
+    nearest = policy.mode in (Mode.NEAREST_EVEN, Mode.NEAREST_AWAY, Mode.NEAREST_ZERO)
+    in_range = format.max_exponent < 127 or (nearest and format.max_exponent == 127)
+    return deterministic and in_range and format.mantissa_bits <= 21 and low >= -147
 
 
 def _count_thresholds(format: Format, path: int) -> tuple[int, int]:

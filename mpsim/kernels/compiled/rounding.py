@@ -48,7 +48,7 @@ def zeros(shape: int | Sequence[int], *, threads: int = 1) -> np.ndarray:
 
 @lru_cache(maxsize=1024)
 def _parameters(format: Format, policy: Policy, source: np.dtype) -> bytes:
-    return packed(parameters(format, policy, source.name))
+    return packed(parameters(format, policy, source.name, through_float32=True))
 
 
 def _stream(stream: Stream) -> bytes:
