@@ -1,4 +1,5 @@
 /* Rounds arrays: pieces are distributed over threads, and the path's kernel rounds each. Counts are integer sums. */
+#include "rounding/conversions.h"
 #include "rounding/rounding.h"
 
 /* Elements of a piece, multiples of 256. With a stream, its random bits fit in the first-level cache. */

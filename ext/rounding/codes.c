@@ -3,6 +3,7 @@
  * A format whose normal numbers are normal in float32 has the code of |x| in its float32 pattern: shifted right, the
  * exponent's offset subtracted. Below the smallest normal number the code is |x| in quanta: x + 2^(q + 23) has it in its
  * last bits. Other formats, and codes of 8 bytes, take one number at a time. */
+#include "rounding/conversions.h"
 #include "rounding/patterns.h"
 #include "rounding/rounding.h"
 
