@@ -138,6 +138,7 @@ def orders(length: int, results: bool = False, depth: int = 2) -> st.SearchStrat
         st.builds(Kahan, sums().map(lambda each: replace(each, via=None))),
         st.builds(Pairwise, sums()),
         st.builds(Folding, sums(), st.integers(1, 20)),
+        st.builds(Folding, sums(), padded=st.just(True)),
         st.just(Exact()),
     ]
     starts = st.sampled_from(["zero", "first"])

@@ -71,6 +71,8 @@ def written(order: Order, a: list[float]) -> float:
             Folding(lanes=12),
             f(f(f(f(2**24 + 5) + f(3)) + f(-(2**24) - 1)) + f(f(1 + 2**24 + 2) + f(2**25))),
         ),
+        # eight terms need no zeros
+        (Folding(padded=True), f(f(f(2**24 + 2**25) + f(-(2**24) + 5)) + f(f(0) + f(2**24 + 5)))),
         # three terms, three with the total before, 2**25 + 4 -> 2**25, two with it, which are fewer than three
         (Carried(3, Rising(start="first"), Sums("bfloat16")), f(f(f(2**25) + f(5)) + f(2**24 + 2))),
         # lanes of two: even and odd terms in rising order, then one sum
@@ -420,6 +422,7 @@ def test_converted_operands_go_to_the_kernel_of_the_short_form(backend: str, ord
         ("most must be", lambda: Halving(2, 8, Rising())),
         ("the order of carried runs adds the total", lambda: Carried(2, Aligned(), Sums())),
         ("lanes must be", lambda: Folding(lanes=0)),
+        ("padded terms are folded by their number", lambda: Folding(lanes=8, padded=True)),
         ("the rest of a tail adds the result", lambda: Tail(2, Rising(), Aligned())),
         ("sums format 'float8_e8m0fnu' has no sign", lambda: Sums("float8_e8m0fnu")),
         ("operand format 'float64' has values", lambda: Operand("float64")),

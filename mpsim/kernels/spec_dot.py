@@ -216,7 +216,9 @@ def _pairwise(terms: Sequence[Part], order: Pairwise, dot: Dot) -> Term:
 def _folding(terms: Sequence[Part], order: Folding, dot: Dot) -> Term:
     if len(terms) == 1:
         return _alone(terms[0], order.sums, dot)
-    size = max(len(terms), order.lanes)
+    size = order.size(len(terms))
+    if order.padded:
+        terms = [*terms, *[lambda: Term(0.0)] * (size - len(terms))]
     while size > 1:
         size = (size + 1) // 2
         pairs = zip(terms[:size], terms[size:], strict=False)

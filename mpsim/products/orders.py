@@ -59,13 +59,26 @@ class Pairwise:
 class Folding:
     """The second half is added to the first, term i + h to term i, h being half the number of terms rounded up; again
     and again until one is left, as vector registers are reduced. ``lanes``: the halves of fewer terms are those of
-    this many, and missing terms are left out, as where the other lanes of a register hold zeros."""
+    this many, and missing terms are left out, as where the other lanes of a register hold zeros. ``padded``: +0 takes
+    the place of missing terms up to the next power of two, as in blocks that are loaded with a mask.
+
+    >>> Folding(padded=True).size(5)
+    8
+    """
 
     sums: Sums = FLOAT32
     lanes: int = 1
+    padded: bool = False
 
     def __post_init__(self) -> None:
         checks.whole("lanes", self.lanes, least=1, most=MOST_CHUNK)
+        checks.instance("padded", self.padded, bool, "true or false")
+        if self.padded and self.lanes > 1:
+            raise UsageError("padded terms are folded by their number, not by lanes; leave out one of the two")
+
+    def size(self, length: int) -> int:
+        """The number of terms whose halves are folded first."""
+        return 1 << (length - 1).bit_length() if self.padded else max(length, self.lanes)
 
 
 @dataclass(frozen=True)

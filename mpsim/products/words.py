@@ -135,8 +135,9 @@ def order_words(order: Order) -> str:
             return f"{order_words(inner)}, the sum multiplied by {_factor_words(scale)} of its block of {block} k"
         case Pairwise(sums):
             return f"in pairs of neighbours ({_rounding(sums)})"
-        case Folding(sums, lanes):
-            return f"by folding in halves{f' of {lanes} lanes' if lanes > 1 else ''} ({_rounding(sums)})"
+        case Folding(sums, lanes, padded):
+            of = " of the next power of two, padded with zeros" if padded else f" of {lanes} lanes" if lanes > 1 else ""
+            return f"by folding in halves{of} ({_rounding(sums)})"
         case Exact():
             return "exactly and rounded once to float32"
         case Aligned():

@@ -106,6 +106,25 @@ def test_lanes_that_have_no_terms_are_zeros_where_lanes_are_folded(number: int) 
     assert report.equal and report.matches[0].accumulator == described, text(report)
 
 
+def test_terms_that_are_padded_to_a_power_of_two() -> None:
+    """As in blocks that are loaded with a mask. The zeros show where their number is not 0: -0 and +0 are +0."""
+
+    def padded(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        terms = (a[:, :, None] * b[None]).transpose(1, 0, 2)
+        terms = np.concatenate(
+            [terms, np.zeros(((1 << (len(terms) - 1).bit_length()) - len(terms), *terms.shape[1:]), F)]
+        )
+        while len(terms) > 1:
+            terms = terms[: len(terms) // 2] + terms[len(terms) // 2 :]
+        return terms[0]
+
+    for length in (32, 40):
+        report = validate_dot(padded, length=length)
+        assert report.equal and product_of("product(products=float32, order=folding(padded=true))") in [
+            each.accumulator for each in report.matches
+        ], text(report)
+
+
 @pytest.mark.parametrize("lanes", [1, 4])
 @pytest.mark.parametrize("format,size", [("float16", 4), ("bfloat16", 8)])
 def test_totals_that_are_stored_in_a_narrow_format_on_the_way(lanes: int, format: str, size: int) -> None:

@@ -109,7 +109,9 @@ def _pairwise(writer: Writer, order: Pairwise, terms: Sequence[Term]) -> int:
 def _folding(writer: Writer, order: Folding, terms: Sequence[Term]) -> int:
     if len(terms) == 1:
         return writer.rounded(terms[0], order.sums)
-    sizes = [max(len(terms), order.lanes)]
+    sizes = [order.size(len(terms))]
+    if order.padded:
+        terms = [*terms, *[writer.zero] * (sizes[0] - len(terms))]
     while sizes[-1] > 1:
         sizes.append((sizes[-1] + 1) // 2)
 

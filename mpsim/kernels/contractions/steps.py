@@ -156,6 +156,10 @@ class Writer:
             if sums is not None:
                 self.round(to, sums)
             return to
+        return self.zero()
+
+    def zero(self) -> int:
+        """Returns the register of +0."""
         to = self.register()
         self.step(ZERO, to)
         return to

@@ -79,6 +79,7 @@ def _candidates(nodes: Nodes, length: int, depth: int) -> Iterator[Order]:
         return
     yield Pairwise()
     yield from (Folding(lanes=lanes) for lanes in (1, length, 1 << (length - 1).bit_length()))
+    yield Folding(padded=True)
     lowest = min(node.bit_count() for node in nodes)
     if lowest > 2:
         yield Aligned(lowest)
