@@ -122,6 +122,12 @@ def _rounding(sums: Sums) -> str:
     return ", ".join(words)
 
 
+def _folding_words(order: Folding) -> str:
+    of = f" of {order.lanes} lanes" if order.lanes > 1 else ""
+    padded = ", zeros after them up to a power of two," if order.padded else ""
+    return f"by folding in halves{of}{padded} ({_rounding(order.sums)})"
+
+
 def order_words(order: Order) -> str:
     """How terms are added, as it goes on after "are added"."""
     match order:
@@ -135,9 +141,8 @@ def order_words(order: Order) -> str:
             return f"{order_words(inner)}, the sum multiplied by {_factor_words(scale)} of its block of {block} k"
         case Pairwise(sums):
             return f"in pairs of neighbours ({_rounding(sums)})"
-        case Folding(sums, lanes, padded):
-            of = " of the next power of two, padded with zeros" if padded else f" of {lanes} lanes" if lanes > 1 else ""
-            return f"by folding in halves{of} ({_rounding(sums)})"
+        case Folding():
+            return _folding_words(order)
         case Exact():
             return "exactly and rounded once to float32"
         case Aligned():
