@@ -147,7 +147,9 @@ def build(
         raise UsageError(f"{origin.label} failed {failure(error, origin.path)}") from error
     network = _imported(network, origin, input_shape, vocabulary, known) if is_torch(network) else network
     if not isinstance(network, Module):
-        raise UsageError(f"{origin.label} should return a network (mpsim.nn.Module), got {type(network).__name__}")
+        raise UsageError(
+            f"{origin.label} should return a network (mpsim.nn.Module or torch.nn.Module), got {type(network).__name__}"
+        )
     _complete(network, origin, passed, known)
     if "seed" not in passed and seed is not None and not isinstance(network, ImportedNetwork):
         _initialize(network, seed)

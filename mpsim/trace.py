@@ -11,7 +11,7 @@ from mpsim.engine.tape import Op, Tape
 from mpsim.engine.tensor import Parameter, TensorId
 from mpsim.errors import UsageError
 from mpsim.kernels import bind
-from mpsim.losses import CrossEntropy, Custom, Loss
+from mpsim.losses import CrossEntropy, Custom, Loss, loss_of
 from mpsim.nn import Module
 from mpsim.nn.inputs import blank, shape_of_input
 from mpsim.ops import PRIMITIVES, may_multiply, sums_of
@@ -98,7 +98,7 @@ def trace(
     batch: int = 128,
     semantics: str = "standard",
     input_shape: tuple[int, ...] | None = None,
-    loss: Loss = CrossEntropy(),
+    loss: Loss | str = CrossEntropy(),
 ) -> Trace:
     """Runs ``model`` and the loss over shapes alone and lists what a training step stores.
 
@@ -110,7 +110,7 @@ def trace(
         batch: The batch size.
         semantics: A key of ``LOSS_COUNTS_BATCH``.
         input_shape: (C, H, W) of the images, (D,) of rows, or (T,) of tokens. The default is ``model.input_shape``.
-        loss: The loss of training.
+        loss: The loss of training, or its text.
 
     Raises:
         ValueError: The batch is below 1, the semantics is unknown, or shapes do not match (the message names the
@@ -127,6 +127,7 @@ def trace(
     checks.instance("model", model, Module, "a network (mpsim.nn.Module)")
     checks.batch("batch", batch)
     checks.named("semantics", semantics, LOSS_COUNTS_BATCH)
+    loss = loss_of(loss)
     shape = input_shape if input_shape is not None else getattr(model, "input_shape", None)
     shape = shape_of_input(shape, model.vocabulary)
     tape = Tape(bind("reference"), shape_only=True)

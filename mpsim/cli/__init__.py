@@ -46,6 +46,10 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         complain("stopped")
         sys.exit(130)
+    except SystemExit as end:  # Typer ends without a word where a command did not say that it was stopped
+        if end.code == 130 and end.__context__ is not None and isinstance(end.__context__.__cause__, KeyboardInterrupt):
+            complain("stopped")
+        raise
     except Exception as error:
         if is_usage_error(error):
             complain(command.message(error))

@@ -40,7 +40,9 @@ def loss_of(given: object) -> Loss:
     if not isinstance(given, str):
         raise UsageTypeError(f"loss must be a loss, its text or a function, got {checks.shown(given)}", "loss")
     if given.startswith(OWN):
-        raise UsageError(f"loss {given.removeprefix(OWN)!r} is a function of one's own; pass it as loss=", "loss")
+        raise UsageError(
+            f"loss {given.removeprefix(OWN)!r} is a function of one's own; pass it as loss= (--loss)", "loss"
+        )
     text = given.strip()
     loss: object = _LANGUAGE.read(f"{text}()" if text in _LANGUAGE.stages else text)
     if not isinstance(loss, Loss):

@@ -123,6 +123,7 @@ def record_micro_batches(
     images, labels = batch_of(torch, batch)
     with without_hooks(module):
         network = from_torch(module, images)
+    losses.checked_labels(losses.CrossEntropy(), host(labels), [tuple(labels.shape)], trace(network, 2).classes)
     count, place = min(micro_batches, len(images)), MicroBatch(0, micro_batches, len(images), float(len(images)))
     steps, sums = [], _Sums({}, set())
     with in_training(module):

@@ -26,7 +26,8 @@ class Parts(NamedTuple):
     """The tensors that the update of one parameter reads. ``states``: the optimizer's, before the step. ``gradient``:
     as stored, still multiplied by the loss scale. ``before``: the same before rounding, None if it is not known.
     ``used``: the parameter as the step used it. ``compensation``: what Kahan's rule kept of the master, if anything.
-    ``last``: of several micro-batches, whose gradients add up to ``gradient``, that of the last one."""
+    ``parts``: of several micro-batches, whose gradients add up to ``gradient``, that of the last one and the sum of the
+    earlier ones."""
 
     master: Array
     states: Mapping[str, Array]
@@ -34,7 +35,7 @@ class Parts(NamedTuple):
     used: Array
     before: Array | None = None
     compensation: Array | None = None
-    last: Array | None = None
+    parts: tuple[Array, Array | None] | None = None
 
 
 def parts_of(tensors: Mapping[str, Array], id: TensorId, states: tuple[str, ...]) -> Parts:
@@ -46,9 +47,11 @@ def parts_of(tensors: Mapping[str, Array], id: TensorId, states: tuple[str, ...]
     before, total, compensation = (
         _of(tensors, kind, place, master) for kind in ("unrounded/GP", "next_sum", "compensation")
     )
-    if total is not None:
-        return Parts(master, found, total, used, None, compensation, last=gradient)
-    return Parts(master, found, gradient, used, before, compensation)
+    if total is None:
+        return Parts(master, found, gradient, used, before, compensation)
+    earlier = _of(tensors, "sum", place, master)
+    exact = gradient if earlier is None else np.asarray(bind("reference").add(earlier, gradient))
+    return Parts(master, found, total, used, exact, compensation, parts=(gradient, earlier))
 
 
 def _of(tensors: Mapping[str, Array], kind: str, place: str, master: Array) -> Array | None:

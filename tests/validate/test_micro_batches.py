@@ -153,7 +153,7 @@ def test_random_bits_of_sums_that_are_not_known() -> None:
     step = recorded()[1]
     index = {name: value for name, value in step.index.items() if name != "seed"}
     report = teacher_forced(TensorFile(step.tensors, index), build("small_cnn"), made().plan, "standard", threads=1)
-    assert not report.suspects()
+    assert not report.suspects() and any("random bits of stored sums are not known" in note for note in report.notes)
 
 
 # -- spoiled ones ---------------------------------------------------------------------------------------------
@@ -182,15 +182,57 @@ def test_sums_without_a_known_defect_are_unexplained() -> None:
     assert report.details(report.suspects()[0])[-1] == "unexplained"
 
 
-def test_an_update_by_the_last_gradient_alone() -> None:
-    trainer = made()
-    step = record_micro_batches(trainer, IMAGES, LABELS)[2]
-    updated = {}
+@pytest.mark.parametrize("formula, said", [
+    (lambda total, gradient, stored: gradient, "it takes the gradient of the last micro-batch alone"),
+    (lambda total, gradient, stored: total, "it takes the sum of the earlier micro-batches alone"),
+    (lambda total, gradient, stored: total + gradient, "it takes the gradient before rounding"),
+    (lambda total, gradient, stored: stored / 3, "the gradient is multiplied by 0.333333 before the update"),
+], ids=["last", "earlier", "unrounded", "mean"])  # fmt: skip
+def test_updates_by_another_gradient_are_named(formula: Callable[..., Array], said: str) -> None:
+    step, updated = recorded("gradients=bfloat16")[2], {}
     for place in places(step):
-        master, gradient = step.tensors[f"master/{place}"], step.tensors[f"GP/{place}"] * np.float32(1 / 256)
+        given = (step.tensors[f"{kind}/{place}"] for kind in ("sum", "GP", "next_sum"))
+        master, gradient = step.tensors[f"master/{place}"], np.float32(formula(*given)) * np.float32(1 / 256)
         velocity = np.float32(0.9) * step.tensors[f"velocity/{place}"] + (gradient + np.float32(5e-4) * master)
         updated[f"next_master/{place}"] = master - np.float32(0.05) * velocity
-    assert causes(check(step, updated), "next_master") == {"it takes the gradient of the last micro-batch alone"}
+    assert causes(check(step, updated), "next_master") == {said}
+
+
+@pytest.mark.parametrize("storage, formula, said", [
+    ("", lambda total, gradient: round_to(total + gradient, "bfloat16"), "the sum is rounded to bfloat16"),
+    ("gradients=bfloat16", lambda total, gradient: round_to(total + gradient, "float8_e5m2"), "rounded to float8_e5m2"),
+    ("", lambda total, gradient: (total + gradient) / 2, "the sum is multiplied by 0.5"),
+], ids=["not declared", "another format", "mean"])  # fmt: skip
+def test_sums_in_other_formats_and_means_are_named(storage: str, formula: Callable[..., Array], said: str) -> None:
+    step = recorded(storage)[1]
+    (found,) = causes(check(step, each(step, formula)), "next_sum")
+    assert said in found
+
+
+def test_a_first_part_that_begins_with_an_earlier_sum() -> None:
+    step = recorded("")[0]
+    left = {f"sum/{place}": 3 * step.tensors[f"GP/{place}"] + np.float32(1) for place in places(step)}
+    sums = {f"next_sum/{place}": left[f"sum/{place}"] + step.tensors[f"GP/{place}"] for place in places(step)}
+    assert causes(check(step, left | sums), "next_sum") == {
+        "the first micro-batch is added to the sum of an earlier step"
+    }
+
+
+def test_an_update_without_its_sums_is_not_looked_at() -> None:
+    step = recorded("gradients=bfloat16")[2]
+    for dropped in (("next_sum",), ("sum", "next_sum")):
+        kept = {name: array for name, array in step.tensors.items() if name.split("/")[0] not in dropped}
+        report = check(StepRecord(kept, step.index))
+        assert not report.suspects() and not any(tensor.name.startswith("next_") for tensor in report.tensors)
+        assert any("the update was not looked at: the file has no next_sum" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("kind", ["sum", "next_sum", "master", "next_master", "velocity"])
+def test_tensors_of_another_shape_are_refused(kind: str) -> None:
+    step = recorded("")[2]
+    for wrong in (step.tensors[f"{kind}/1/0"][:1], step.tensors[f"{kind}/1/0"].reshape(-1)):
+        with pytest.raises(TensorFileError, match=f"{kind}/1/0 has shape"):
+            check(step, {f"{kind}/1/0": wrong})
 
 
 def test_cleared_sums_are_noted_and_a_missing_one_is_not_called_equal() -> None:
@@ -230,6 +272,20 @@ def test_a_wrong_entry_of_the_index_is_refused(tmp_path: Path, wrong: dict[str, 
         check(step, micro_batch=index["micro_batch"])
 
 
+@pytest.mark.parametrize("wrong", [{"weight": 0.0}, {"weight": 3.0}, {"examples": 1}, {"examples": 3}], ids=str)
+def test_an_entry_that_the_labels_contradict_is_refused(wrong: dict[str, Any]) -> None:
+    step = recorded("", 2)[0]
+    with pytest.raises(UsageError, match="this part has 4 of weight 4"):
+        check(step, micro_batch={**step.index["micro_batch"], **wrong})
+
+
+def test_sums_without_the_entry_are_noted() -> None:
+    step = recorded("", 2)[0]
+    index = {name: value for name, value in step.index.items() if name != "micro_batch"} | {"loss_scale": 128.0}
+    report = teacher_forced(TensorFile(step.tensors, index), made().model, None, "standard", threads=1)
+    assert any("its index no micro_batch" in note for note in report.notes)
+
+
 def test_record_step_refuses_before_the_step() -> None:
     trainer = made()
     steps = trainer.steps
@@ -251,3 +307,25 @@ def test_commands_write_a_file_for_each(tmp_path: Path, monkeypatch: pytest.Monk
     for name, against in (("s.0.npz", []), ("s.1.npz", []), ("bare.npz", ["--against", "s.1.npz"])):
         code, out, _ = call("validate", "step", name, "--teacher-forced", *against)
         assert code == 0 and "0 otherwise" in out and "of 2: " in out
+
+
+def test_a_loss_of_ones_own_is_passed_and_a_stop_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my_loss.py").write_text(
+        "from mpsim import ops\ndef loss(x, labels):\n    return ops.cross_entropy(x, labels)\n"
+    )
+    own = ["--loss", "my_loss.py:loss"]
+    assert call("trace-step", "small_cnn", "--width", "0.1", *own, "--scheme", "float32", "--out", "s.npz")[0] == 0
+    assert call("validate", "step", "s.npz", "--teacher-forced")[0] == 2
+    assert call("validate", "step", "s.npz", "--teacher-forced", *own)[0] == 0
+    assert call("validate", "step", "s.npz", "--against", "s.npz", *own)[::2] == (
+        2, "mpsim: --loss needs --teacher-forced: two files are compared as they are\n"
+    )  # fmt: skip
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mpsim.cli.steps.record_micro_batches", stop)
+    assert call("trace-step", "small_cnn", "--width", "0.1", "--out", "t.npz") == (130, "", "mpsim: stopped\n")

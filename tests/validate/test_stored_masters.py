@@ -104,7 +104,7 @@ def test_masters_rounded_to_nearest_in_place_of_stochastically() -> None:
 
 def test_other_random_bits() -> None:
     step = third("sgd", "stochastic")
-    assert causes(check(step, seed=4)) == {"the master is rounded to the other neighbour"}
+    assert causes(check(step, seed=4)) == {"the master is rounded by other random bits"}
     report = check(step, seed=None)
     assert not report.suspects() and any("random bits of stored masters are not known" in each for each in report.notes)
     wrong = {

@@ -92,5 +92,8 @@ def test_gradients_stay_with_the_module_and_one_part_is_a_step() -> None:
     one, same = record_micro_batches(case()[0], (images, labels), 1)[0], record(case()[0], (images, labels))
     assert one.index == same.index and "micro_batch" not in one.index
     assert all(np.array_equal(array, same.tensors[name]) for name, array in one.tensors.items())
+    for wrong in (-100, 3):  # PyTorch leaves -100 out of its mean
+        with pytest.raises(UsageError, match="labels must be in 0..2"):
+            record_micro_batches(module, (images, torch.where(labels == 1, wrong, labels)), 2)
     with pytest.raises(UsageError, match="micro_batches"):
         record_micro_batches(module, (images, labels), 0)

@@ -13,6 +13,7 @@ from mpsim.errors import UsageError
 from mpsim.files.tensors import TensorFile
 from mpsim.files.whole import text_or_file
 from mpsim.kernels import DEFAULT_BACKEND
+from mpsim.losses import loss_named
 from mpsim.products.passes import Accumulators, entries_of
 from mpsim.recording.reading import read_step
 from mpsim.recording.steps import network_of
@@ -46,6 +47,10 @@ def step(
             help="With --teacher-forced: name or my_net.py:build of a network that is not of reference_models."
         ),
     ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(help="With --teacher-forced: the loss, my_loss.py:FUNCTION for your own; default: the index's."),
+    ] = None,
     accumulator: Annotated[
         str,
         typer.Option(
@@ -69,10 +74,8 @@ def step(
     not tell, as where tensors that the step stores were not compared.
     """
 
-    if accumulator and not teacher_forced:
-        raise UsageError("--accumulator needs --teacher-forced: two files are compared as they are")
-    if against is None and not teacher_forced:
-        raise UsageError("--against is missing: mpsim's record of the same step; or pass --teacher-forced")
+    if not teacher_forced:
+        _check_comparison(against, {"--accumulator": accumulator, "--loss": loss})
     theirs, ours = read_step(other), None if against is None else read_step(against)
     if names is not None:
         named = naming.named_by(theirs, naming.read_table(names))
@@ -80,16 +83,25 @@ def step(
         named = naming.Named(theirs) if ours is None else naming.matched(theirs, ours)
     if teacher_forced:
         described = entries_of(text_or_file(accumulator))
-        checked = _teacher_forced(named.file, ours, model, described, backend, threads)
+        checked = _teacher_forced(named.file, ours, model, loss, described, backend, threads)
         return replace(checked, names=named.names, notes=(*named.notes, *checked.notes)), presentation
     assert ours is not None
     compared = compare_steps(named.file, ours)
     return replace(compared, names=named.names, notes=(*named.notes, *compared.notes)), presentation
 
 
+def _check_comparison(against: Path | None, others: dict[str, str | None]) -> None:
+    """Raises UsageError for options of a comparison of two files that do not fit it."""
+    for option, given in others.items():
+        if given:
+            raise UsageError(f"{option} needs --teacher-forced: two files are compared as they are")
+    if against is None:
+        raise UsageError("--against is missing: mpsim's record of the same step; or pass --teacher-forced")
+
+
 def _teacher_forced(
-    theirs: TensorFile, against: TensorFile | None, model: str | None, described: Accumulators, backend: str,
-    threads: int | None,
+    theirs: TensorFile, against: TensorFile | None, model: str | None, loss: str | None, described: Accumulators,
+    backend: str, threads: int | None,
 ) -> replay.TeacherReport:  # fmt: skip
     """The report on ``theirs``, with network and plan, and what it lacks of _STARTS, from the record ``against``."""
     ours = theirs if against is None else against
@@ -110,6 +122,7 @@ def _teacher_forced(
         network.plan,
         network.semantics,
         update=UpdateRule.of_index(theirs.index) or UpdateRule.of_index(ours.index),
+        loss=None if loss is None else loss_named(loss),
         accumulator=network.accumulator,
         described=described,
         backend=backend,

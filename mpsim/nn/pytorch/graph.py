@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import sys
@@ -141,10 +142,11 @@ def line_of(node: Node) -> str:
 
 
 def _own_line(frames: list[tuple[str, int, str]]) -> str | None:
-    """Returns the last of the frames (file, line, code) that is not PyTorch's, or None."""
+    """Returns the last of the frames (file, line, code) that is not PyTorch's or Python's, or None."""
     library = Path(sys.modules["torch"].__file__ or "").parent
+    standard = Path(inspect.__file__).parent
     for path, number, code in reversed(frames):
-        if path != "<string>" and library not in Path(path).parents:
+        if path != "<string>" and library not in Path(path).parents and Path(path).parent != standard:
             return f"{Path(path).name}, line {number} ({code})"
     return None
 

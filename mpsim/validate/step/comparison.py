@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mpsim.engine.tensor import TensorId
 from mpsim.files.records import Record
 from mpsim.files.tensors import TensorFile, TensorFileError
@@ -17,7 +15,7 @@ from mpsim.kernels.contract import Array
 from mpsim.recording.order import in_order_of_computation
 from mpsim.recording.reading import read_step
 from mpsim.validate.answers import Judged, Verdict
-from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
+from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, squeezed
 from mpsim.validate.step.update import UpdateRule, compare_update, parts_of
 
 #: Kinds of tensors that a step stores, which a comparison has to have seen to call two steps equal; a finished gradient
@@ -158,7 +156,7 @@ def _settings_that_differ(ours: Mapping[str, object], theirs: Mapping[str, objec
 
 def _compare(name: str, ours: TensorFile, theirs: TensorFile) -> TensorComparison:
     expected, got = ours.tensors[name], theirs.tensors[name]
-    if expected.size != got.size or _squeezed(expected.shape) != _squeezed(got.shape):
+    if expected.size != got.size or squeezed(expected.shape) != squeezed(got.shape):
         raise TensorFileError(
             f"{name} has shape {got.shape} in {theirs.source} and {expected.shape} in {ours.source}: "
             f"the files are of different networks or batches, or name their ops otherwise"
@@ -204,7 +202,3 @@ def _op(name: str, index: Mapping[str, Any]) -> str:
         return ""
     op = ops[int(parts[1])]
     return f"{op['kind']} {op['name']}"
-
-
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(size) for size in np.array(shape, int) if size != 1)

@@ -233,6 +233,12 @@ class _Inputs(NamedTuple):
     def of(cls, index: Mapping[str, Any], labels: Array, criterion: Loss, scale: float) -> _Inputs:
         """Those of a step, or of the micro-batch that the index says. ``scale``: that of the step."""
         place = micro_batch_of(index) or MicroBatch.whole(criterion, labels)
+        weight = criterion.weight(labels)
+        if len(labels) > place.examples or weight > place.weight * (1 + 1e-6):
+            raise UsageError(
+                f"'micro_batch' of the index: of a batch of {place.examples} examples of weight {place.weight:g}, this "
+                f"part has {len(labels)} of weight {weight:g}"
+            )
         loss, share = place.loss_of(criterion, labels)
         return cls(labels, loss, scale * share, index.get("seed", 0), place.draws_as(index.get("step", 0)))
 

@@ -24,7 +24,7 @@ from mpsim.training.semantics import Semantics
 from mpsim.training.store import Identity, Rounder
 from mpsim.validate.step import causes
 from mpsim.validate.step.noise import Bound, bound_of, bounded, of_sums
-from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain
+from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, explain, squeezed
 
 
 class Teacher:
@@ -59,7 +59,7 @@ class Teacher:
     def parameter(self, id: TensorId, shape: tuple[int, ...]) -> Array:
         """The parameter that the step uses: the file's, compared with its rounded master."""
         name = tensor_name(id)
-        if name not in self.file.tensors or _squeezed(self.file.tensors[name].shape) != _squeezed(shape):
+        if name not in self.file.tensors or squeezed(self.file.tensors[name].shape) != squeezed(shape):
             return self(id, self.kernels.zeros(shape))  # refused at the end
         given = self._source(f"master/{id.op}/{id.index}", name)
         return self(id, self.kernels.from_numpy(given.reshape(shape).copy()))
@@ -139,7 +139,7 @@ class Teacher:
     def _layouts(self, array: Array, shape: tuple[int, ...], views: Sequence[Callable[[Array], Array]]) -> list[Array]:
         """The file's array in our shape: as it is, without axes of one element, or as the op read it through views."""
         found = []
-        if array.shape == shape or _squeezed(array.shape) == _squeezed(shape):
+        if array.shape == shape or squeezed(array.shape) == squeezed(shape):
             found.append(np.ascontiguousarray(array.reshape(shape)))
         if views:
             try:
@@ -245,7 +245,3 @@ class Bounds:
         if pair is not None and not pair.comparison.equal and isinstance(value, Bound):
             self.found[name] = bound_of(value).reshape(pair.ours.shape)
         return np.array(self._teacher.actual[name])
-
-
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)

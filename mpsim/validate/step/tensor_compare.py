@@ -196,3 +196,12 @@ def explain(found: TensorComparison, expected: Array, got: Array, low: Array, hi
         open=int((low != high).sum()),
         unexplained_distance=distance,
     )
+
+
+def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without axes of one element.
+
+    >>> squeezed((1, 3, 1))
+    (3,)
+    """
+    return tuple(size for size in shape if size != 1)

@@ -9,22 +9,23 @@ import numpy as np
 
 from mpsim.assignment import Plan
 from mpsim.engine.tensor import TensorId
-from mpsim.files.tensors import TensorFile
+from mpsim.files.tensors import TensorFile, TensorFileError
 from mpsim.formats import FORMATS, Format
 from mpsim.kernels import bind
 from mpsim.kernels.contract import Array
-from mpsim.recording.reading import KEPT
+from mpsim.recording.reading import KEPT, SUMS
 from mpsim.recording.updates import Parts, UpdateRule, parts_of
 from mpsim.trace import Trace
+from mpsim.training.optimizer.names import STATES
 from mpsim.training.optimizer.storage import MASTERS
 from mpsim.training.updating import clipped
-from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays
+from mpsim.validate.step.tensor_compare import TensorComparison, compare_arrays, squeezed
 from mpsim.validate.step.update.bounds import bound
 from mpsim.validate.step.update.fused import FUSED, fused_in, next_with_fused
 from mpsim.validate.step.update.others import others
 from mpsim.validate.step.update.rules import StepRules
 from mpsim.validate.step.update.storing import Storing
-from mpsim.validate.step.update.sums import check_sums
+from mpsim.validate.step.update.sums import check_sums, has_sums
 
 FLOAT32 = FORMATS["float32"]
 
@@ -34,6 +35,7 @@ def check_update(
 ) -> tuple[TensorComparison, ...]:
     """Compares every ``next_sum`` and ``next_master`` with the one that the file's own tensors give. What could not be
     looked at goes to ``notes``."""
+    _check_shapes(file, traced)
     sums = check_sums(file, traced, rules, notes)
     names = {id: _next(id) for id in traced.parameter_ids.values()}
     missing = _missing(file, rules.whole, {id: name for id, name in names.items() if id not in rules.frozen})
@@ -129,6 +131,17 @@ def _clipped(
     return {id: each._replace(gradient=new[id].reshape(each.master.shape), before=None) for id, each in parts.items()}
 
 
+def _check_shapes(file: TensorFile, traced: Trace) -> None:
+    """TensorFileError where a tensor of a parameter has another shape than the parameter."""
+    for id in traced.parameter_ids.values():
+        place = f"{id.op}/{id.index}"
+        wanted = file.tensors[f"P/{place}"].shape
+        for kind in ("master", "next_master", *STATES, *KEPT, *SUMS):
+            found = file.tensors.get(f"{kind}/{place}")
+            if found is not None and squeezed(found.shape) != squeezed(wanted):
+                raise TensorFileError(f"{file.source}: {kind}/{place} has shape {found.shape}, P/{place} {wanted}")
+
+
 def _gradient(file: TensorFile, id: TensorId) -> Array:
     """The gradient that an update reads: of several micro-batches, the sum."""
     place = f"{id.op}/{id.index}"
@@ -154,7 +167,8 @@ def _missing(file: TensorFile, rule: UpdateRule | None, names: Mapping[TensorId,
     if rule is None:
         return "no rate, momentum and weight decay are known (index, or update=)"
     kept = KEPT if Storing.of(MASTERS, rule, 0, {}).keeps_the_rest else ()
-    for kind in ("master", *rule.states, *kept):
+    sums = ("next_sum",) if has_sums(file) else ()
+    for kind in ("master", *rule.states, *kept, *sums):
         if not all(
             name.replace("next_master", kind) in file.tensors for name in names.values() if name in file.tensors
         ):
@@ -168,8 +182,9 @@ def compare_update(
 ) -> TensorComparison:  # fmt: skip
     """Compares one parameter's update. ``finite``: whether every gradient of the step is, without which it is skipped.
     ``fused``: the products that are not rounded before they are added."""
+    way = storing if finite else Storing()
+    wrong = ((each, way) for each in others(parts, rule, loss_scale, finite, format, theirs))
     if not finite:
-        nothing, wrong = np.zeros(parts.master.shape), others(parts, rule, loss_scale, finite, format, theirs)
-        return Storing().compare(name, theirs, parts.master, nothing, op, wrong, storing.format)
+        return way.compare(name, theirs, parts.master, np.zeros(parts.master.shape), op, wrong, storing.format)
     exact, slack = next_with_fused(parts, rule, loss_scale, fused), bound(rule, parts, loss_scale)
-    return storing.compare(name, theirs, exact, slack, op, others(parts, rule, loss_scale, finite, format, theirs))
+    return way.compare(name, theirs, exact, slack, op, wrong)

@@ -34,6 +34,11 @@ def others(
         if scale != loss_scale:
             yield f"the gradient is {words} by the loss scale", rule.next(parts, scale), bound(rule, parts, scale)
     yield from _other_formulas(parts, rule, loss_scale, slack)
+    still = rule.next(parts._replace(gradient=np.zeros_like(parts.gradient)), loss_scale)
+    for factor in simple_factors(factor_of(still, right, theirs)):
+        times = parts._replace(gradient=(parts.gradient.astype(np.float64) * factor).astype(np.float32))
+        words = f"the gradient is multiplied by {factor:.6g} before the update"
+        yield words, rule.next(times, loss_scale), bound(rule, times, loss_scale)
     rate = factor_of(parts.master, right, theirs)
     if rate is not None:
         changed_rule = replace(rule, rate=rule.rate * rate)
@@ -64,8 +69,11 @@ def _other_settings(parts: Parts, rule: UpdateRule) -> Iterator[tuple[str, tuple
         yield "it starts from the master without what Kahan's rule kept", (parts._replace(compensation=None), rule)
     if parts.before is not None:
         yield "it takes the gradient before rounding", (parts._replace(gradient=parts.before), rule)
-    if parts.last is not None:
-        yield "it takes the gradient of the last micro-batch alone", (parts._replace(gradient=parts.last), rule)
+    if parts.parts is not None:
+        last, earlier = parts.parts
+        yield "it takes the gradient of the last micro-batch alone", (parts._replace(gradient=last), rule)
+        if earlier is not None:
+            yield "it takes the sum of the earlier micro-batches alone", (parts._replace(gradient=earlier), rule)
     optimizer = rule.optimizer
     if isinstance(optimizer, Adam):
         if optimizer.weight_decay:
@@ -118,3 +126,14 @@ def factor_of(master: Array, right: Array, theirs: Array) -> float | None:
     largest = largest[ours[largest] != 0]
     factor = float(np.median(other[largest] / ours[largest]))
     return factor if factor > 0 and abs(factor - 1) > 1e-6 else None
+
+
+def simple_factors(about: float | None) -> Iterator[float]:
+    """Yields the whole number, or its reciprocal, that is near a factor within a hundredth.
+
+    >>> list(simple_factors(0.2501)), list(simple_factors(0.7))
+    ([0.25], [])
+    """
+    for factor in () if about is None else (float(round(about)), 1 / max(1, round(1 / about))):
+        if factor > 0 and factor != 1 and about is not None and abs(factor / about - 1) < 0.01:
+            yield factor

@@ -88,7 +88,8 @@ class Storing:
         yield f"{what} is not rounded when it is stored", Storing()
         if self.storage.rounding == "stochastic":
             yield f"{what} is rounded to nearest, not stochastically", self._with("nearest")
-        yield f"{what} is rounded to the other neighbour", self._with("stochastic")
+        drawn = "by other random bits" if self.storage.rounding == "stochastic" else "to the other neighbour"
+        yield f"{what} is rounded {drawn}", self._with("stochastic")
 
     def _with(self, rounding: str) -> Storing:
         """The same storage with another rounding, the random bits of which are not known."""
@@ -96,11 +97,11 @@ class Storing:
         return Storing(replace(self.storage, rounding=rounding), kind=self.kind)
 
     def compare(
-        self, name: str, theirs: Array, exact: Array, slack: Array, op: str, wrong: Iterable[Candidate],
+        self, name: str, theirs: Array, exact: Array, slack: Array, op: str, wrong: Iterable[tuple[Candidate, Storing]],
         format: Format | None = None,
     ) -> TensorComparison:  # fmt: skip
         """Compares a stored array with ``exact``, which may be off by ``slack``. ``wrong``: others that would explain
-        it; ``format``: in whose codes it is compared, by default this one."""
+        it, and how each is stored; ``format``: in whose codes it is compared, by default this one."""
         low, expected, high = self.around(exact, slack)
         found = compare_arrays(name, expected, theirs, format or self.format, op)
         if found.equal:
@@ -108,9 +109,8 @@ class Storing:
         found = explain(found, expected, theirs, low, high)
         if not found.unexplained:
             return found
-        stored = [(words, exact, slack, other) for words, other in self.others()]
-        computed = ((*each, self) for each in wrong)
-        for words, other, margin, storing in chain(stored[:-1], computed, stored[-1:]):
+        stored = [((words, exact, slack), other) for words, other in self.others()]
+        for (words, other, margin), storing in chain(stored[:-1], wrong, stored[-1:]):
             low, _, high = storing.around(other, margin)
             with np.errstate(invalid="ignore"):
                 if ((theirs >= low) & (theirs <= high)).all():
