@@ -65,7 +65,7 @@ def test_records_are_those_of_an_ordinary_loop(parts: int) -> None:
         assert torch.equal(ours, theirs), name
     for number, step in enumerate(steps):
         report = teacher_forced(TensorFile(step.tensors, step.index, "theirs"), network, None, "standard", threads=1)
-        assert not report.suspects() and f"micro-batch {number} (from 0) of {parts}" in str(report)
+        assert not report.suspects() and f"micro-batch {number} (from 0) of {min(parts, 8)}" in str(report)
         sums = [tensor for tensor in report.tensors if tensor.name.startswith("next_sum/")]
         assert len(sums) == 6 and all(tensor.equal for tensor in sums)
     assert sum(tensor.name.startswith("next_master/") for tensor in report.tensors) == 6
