@@ -124,7 +124,7 @@ def _rounding(sums: Sums) -> str:
 
 def _folding_words(order: Folding) -> str:
     of = f" of {order.lanes} lanes" if order.lanes > 1 else ""
-    padded = ", zeros after them up to a power of two," if order.padded else ""
+    padded = " with zeros up to a power of two" if order.padded else ""
     return f"by folding in halves{of}{padded} ({_rounding(order.sums)})"
 
 
