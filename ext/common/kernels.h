@@ -40,6 +40,15 @@
       (const uint8_t *codes, int64_t size, int64_t n, float *out, const CodeLayout *layout, int threads))           \
     X(V, decode_float64, void,                                                                                      \
       (const uint8_t *codes, int64_t size, int64_t n, double *out, const CodeLayout *layout, int threads))          \
+    /* groups of `size` numbers; factors: one a group, NaN for a group of zeros; for formats of the path NARROW */    \
+    X(V, group_largest, void, (const float *x, int64_t groups, int64_t size, float *largest, int threads))          \
+    X(V, quantize_groups, void,                                                                                     \
+      (const float *x, int64_t groups, int64_t size, const double *factors, int arithmetic,                         \
+       const RoundingParameters *parameters, uint8_t *codes, int64_t code_size, const CodeLayout *layout,           \
+       int64_t *counts, int threads))                                                                               \
+    X(V, dequantize_groups, void,                                                                                   \
+      (const uint8_t *codes, int64_t code_size, int64_t groups, int64_t size, const double *factors,                \
+       const CodeLayout *layout, float *out, int threads))                                                          \
     /* c (M, N) = op(a) (M, K) op(b) (K, N) + bias (N) or NULL */                                                   \
     X(V, matmul, int,                                                                                               \
       (const float *a, const float *b, const float *bias, float *c, int64_t rows, int64_t columns, int64_t depth,   \

@@ -2,7 +2,7 @@
  *
  * A format whose normal numbers are normal in float32 has the code of |x| in its float32 pattern: shifted right, the
  * exponent's offset subtracted. Below the smallest normal number the code is |x| in quanta: x + 2^(q + 23) has it in its
- * last bits. Other formats, and codes of 8 bytes, take one number at a time. */
+ * last bits. Formats of powers of two without a zero have an exponent as code. Other formats, and codes of 8 bytes, take one number at a time. */
 #include "rounding/conversions.h"
 #include "rounding/patterns.h"
 #include "rounding/rounding.h"
@@ -46,13 +46,15 @@ typedef struct {
     int shift, sign_shift; /* of the mantissa in float32, and of the sign in a code */
     Integers magnitude_mask, sign_mask, has_sign;
     Integers smallest_normal, first_normal, offset, to_grid, offset_bits;
-    Integers largest_code, infinity_code, nan_code, nan_sign, zero_sign, subnormals;
+    Integers largest_code, infinity_code, nan_code, nan_sign, zero_sign, subnormals, low_bits;
 } Packing;
 
 static int is_packed(const CodeLayout *c) {
     const int64_t exponent = c->quantum_exponent + c->mantissa_bits;
-    return c->has_zero && c->bits <= 32 && c->mantissa_bits <= 23 && exponent >= -126 && exponent <= 127 &&
-           c->quantum_exponent <= 104;
+    const int64_t largest = (c->largest_code >> c->mantissa_bits) - c->has_zero + exponent;
+    const int fits = c->bits <= 32 && c->mantissa_bits <= 23 && exponent <= 127 && largest <= 127;
+    if (!c->has_zero) return fits && c->mantissa_bits == 0 && !c->has_sign && exponent >= -127;
+    return fits && exponent >= -126 && c->quantum_exponent <= 104;
 }
 
 static Packing packing(const CodeLayout *c) {
@@ -76,6 +78,14 @@ static Packing packing(const CodeLayout *c) {
     p.nan_sign = splat(c->nan_has_sign ? -1 : 0);
     p.zero_sign = splat(c->has_negative_zero ? -1 : 0);
     p.subnormals = splat(c->has_subnormals ? -1 : 0);
+    p.low_bits = splat(0);
+    if (!c->has_zero) { /* powers of two: every code is an exponent, and 2^-127 alone is subnormal in float32 */
+        p.smallest_normal = splat(0);
+        p.first_normal = splat(exponent == -127);
+        p.offset = splat((int32_t)(exponent + 127));
+        p.offset_bits = splat((int32_t)((exponent + 127) << 23));
+        p.low_bits = splat(0x400000);
+    }
     return p;
 }
 
@@ -103,8 +113,8 @@ INLINE Integers encode_vector(Integers v, const Packing *p, Strays *strays) {
 INLINE Integers decode_vector(Integers code, const Packing *p) {
     const Integers magnitude = bit_and(code, p->magnitude_mask);
     const Integers sign = shift_left(bit_and(code, p->sign_mask), p->sign_shift);
-    const Integers low = bit_and(float_subtract(add(magnitude, p->to_grid), p->to_grid), p->subnormals);
-    const Integers normal = add(shift_left(magnitude, p->shift), p->offset_bits);
+    const Integers grid = bit_and(float_subtract(add(magnitude, p->to_grid), p->to_grid), p->subnormals);
+    const Integers low = bit_or(grid, p->low_bits), normal = add(shift_left(magnitude, p->shift), p->offset_bits);
     Integers value = choose(greater(p->first_normal, magnitude), low, normal);
     const Mask is_nan = equal(code, p->nan_code);
     const Mask special = either(greater(magnitude, p->largest_code), is_nan);
@@ -190,6 +200,14 @@ static inline void put_code(uint8_t *codes, int64_t i, int64_t size, uint64_t co
     default: { enum { SIZE = 8 }; statement }   \
     }
 
+void encode_numbers(const float *x, int64_t n, uint8_t *codes, int64_t size, const CodeLayout *layout, int64_t *strays) {
+    FOR_SIZE(encode_packed(x, n, codes, SIZE, layout, strays);)
+}
+
+void decode_numbers(const uint8_t *codes, int64_t size, int64_t n, float *out, const CodeLayout *layout) {
+    FOR_SIZE(decode_packed(codes, n, out, SIZE, layout);)
+}
+
 static void count_strays(const double *x, int64_t n, int64_t *strays) {
     for (int64_t i = 0; i < n; i++) {
         const uint64_t a = bits_of(x[i]) & MAGNITUDE;
@@ -216,7 +234,7 @@ static void encode_block(const Rounding *source, int64_t first, int64_t n, uint8
             for (int64_t i = 0; i < n; i++) narrow[i] = (float)y[i];
             x = narrow;
         }
-        FOR_SIZE(encode_packed(x, n, codes, SIZE, layout, strays);)
+        encode_numbers(x, n, codes, size, layout, strays);
     } else {
         if (!is_wide) {
             for (int64_t i = 0; i < n; i++) wide[i] = (double)x[i];
@@ -267,7 +285,7 @@ static void decode_block(const uint8_t *codes, int64_t size, int64_t n, float *n
     if (is_packed(layout) && size <= 4) {
         float buffer[BLOCK];
         float *out = narrow ? narrow : buffer;
-        FOR_SIZE(decode_packed(codes, n, out, SIZE, layout);)
+        decode_numbers(codes, size, n, out, layout);
         for (int64_t i = 0; wide && i < n; i++) wide[i] = (double)out[i];
     } else if (narrow) {
         FOR_SIZE(for (int64_t i = 0; i < n; i++) narrow[i] = (float)decode_one(code_at(codes, i, SIZE), layout);)

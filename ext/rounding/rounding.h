@@ -34,6 +34,8 @@ typedef struct {
 
 #define round_part KERNEL(round_part)
 #define to_odd KERNEL(to_odd)
+#define encode_numbers KERNEL(encode_numbers)
+#define decode_numbers KERNEL(decode_numbers)
 #define round_vectors KERNEL(round_vectors)
 #define round_uncounted KERNEL(round_uncounted)
 #define round_wide_float32 KERNEL(round_wide_float32)
@@ -53,6 +55,10 @@ void to_odd(const double *x, float *out, int64_t n);
 /* Rounds numbers first .. first + n - 1 of a source to out32, of float64 numbers to out64 or, on the path NARROW,
  * to either, and adds to counts unless it is NULL. With a stream first is a multiple of 4, and n at most 2048. */
 void round_part(const Rounding *source, int64_t first, int64_t n, float *out32, double *out64, RoundingCounts *counts);
+/* Encodes float32 numbers of the format, and adds the numbers of NaNs and infinities to strays; decodes to float32. Only
+ * for formats whose normal numbers are normal in float32, and codes of at most 4 bytes (codes.c). */
+void encode_numbers(const float *x, int64_t n, uint8_t *codes, int64_t size, const CodeLayout *layout, int64_t *strays);
+void decode_numbers(const uint8_t *codes, int64_t size, int64_t n, float *out, const CodeLayout *layout);
 /* Writes Philox words 4 * first_counter, ... to bits (random.c). Multiples of 256 are the fastest n. */
 void random_block(const RandomStream *stream, int64_t first_counter, uint32_t *bits, int64_t n);
 

@@ -7,6 +7,7 @@ mpsim/blocks/quotients.py. ``round_to`` rounds scales and elements on the chosen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
@@ -80,6 +81,9 @@ class Engine:
         target, arithmetic = self.quantizer.target, self.quantizer.scale.arithmetic
         if arithmetic == "exact":
             divisor = np.broadcast_to(target * second.divisor.astype(np.float64), amax.shape)
+            if self._scales_divide_well:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    return np.asarray(amax / divisor)
             return exact_quotient(amax, divisor)
         statistic: Array = amax.astype(F)
         found: Array
@@ -116,26 +120,41 @@ class Engine:
     # -- elements -----------------------------------------------------------------------------------------------
     def _quotients(self, x: Array, scales: Array, second: Second) -> Array:
         """Returns x over its scale. ``scales``: one a group, with a last axis of 1."""
+        factors, arithmetic = self.factors(scales, second.divisor[..., None])
+        if arithmetic == "divide" and not self.divides_well:
+            return exact_quotient(x, np.broadcast_to(factors, x.shape))
+        with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+            if arithmetic == "divide":
+                return _not_lost(x / factors, x)
+            if arithmetic == "multiply":
+                return _not_lost(x * factors, x)
+            f, values = factors.astype(F), x.astype(F)
+            found = values / f if arithmetic == "divide_in_float32" else values * f
+            return found.astype(np.float64)
+
+    def factors(self, scales: Array, divisor: Array) -> tuple[Array, str]:
+        """Returns the float64 number by which each group is divided or multiplied, and which, and if in float32."""
         arithmetic = self.quantizer.quotient.arithmetic
-        divisor = second.divisor[..., None]
         if arithmetic == "exact":
             if self.quantizer.second is None and _all_powers(scales):
-                with np.errstate(over="ignore", under="ignore"):
-                    return _not_lost(np.ldexp(x, 1 - np.frexp(scales)[1]), x)
-            product = scales * divisor.astype(np.float64)
-            if self._divides_well:
-                with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-                    return _not_lost(x / product, x)
-            return exact_quotient(x, np.broadcast_to(product, x.shape))
-        s, values = scales.astype(F), x.astype(F)
+                return 1 / scales, "multiply"
+            return scales * divisor.astype(np.float64), "divide"
+        s = scales.astype(F)
         if arithmetic == "float32":
-            return (values / (s * divisor)).astype(np.float64)
+            return (s * divisor).astype(np.float64), "divide_in_float32"
         if arithmetic == "float32_reciprocals":
-            return (values * ((F(1) / divisor) / s)).astype(np.float64)
-        return (values * np.minimum(F(1) / (s * divisor), _LARGEST)).astype(np.float64)
+            return ((F(1) / divisor) / s).astype(np.float64), "multiply_in_float32"
+        return np.minimum(F(1) / (s * divisor), _LARGEST).astype(np.float64), "multiply_in_float32"
 
     @cached_property
-    def _divides_well(self) -> bool:
+    def _scales_divide_well(self) -> bool:
+        """Whether float64 quotients round to scales as the exact ones do, for the reason of ``divides_well``."""
+        turning = as_format(self.quantizer.scale.format).precision + 1
+        second = 0 if self.quantizer.second is None else 24
+        return turning + Fraction(self.quantizer.target).numerator.bit_length() + second <= 53
+
+    @cached_property
+    def divides_well(self) -> bool:
         """Whether float64 quotients round to elements as the exact ones do.
 
         Let m be a number where the rounding turns. If m * divisor is exact in float64, x is that product or differs

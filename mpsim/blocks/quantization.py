@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mpsim import checks
+from mpsim.blocks import fast
+from mpsim.blocks.grids import Grid
 from mpsim.blocks.quantized import Blocks, Quantized
 from mpsim.blocks.quantizers.elements import Element
 from mpsim.blocks.quantizers.groups import Block
@@ -157,8 +159,15 @@ def dequantize(
         raise UsageTypeError(f"dequantize returns float32 or float64, not {dtype}")
     if isinstance(blocks, Quantized):
         return blocks.values(dtype, backend, threads)
-    elements = decode(blocks.codes, blocks.format.element, np.float64, backend=backend, threads=threads)
     scales = decode(blocks.scales, blocks.format.scale, np.float64, backend=backend, threads=threads)
+    if dtype == np.float32:
+        grid = Grid(blocks.codes.shape, blocks.axis, Block(blocks.format.size))
+        element, second = blocks.format.element, np.float64(blocks.tensor_scale)
+        precision = element.precision + blocks.format.scale.precision + 24
+        found = fast.values(blocks.codes, element, scales * second, precision, grid, backend, checks.threads(threads))
+        if found is not None:
+            return found
+    elements = decode(blocks.codes, blocks.format.element, np.float64, backend=backend, threads=threads)
     length = blocks.codes.shape[blocks.axis]
     spread = np.repeat(scales, blocks.format.size, axis=blocks.axis).take(range(length), axis=blocks.axis)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):

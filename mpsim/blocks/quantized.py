@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from mpsim import checks
+from mpsim.blocks import fast
 from mpsim.blocks.grids import Grid
 from mpsim.blocks.layout import packed_codes, swizzled
-from mpsim.blocks.quantizers.elements import Integer
+from mpsim.blocks.quantizers.elements import Element, Integer
 from mpsim.blocks.quantizers.stages import Quantizer
 from mpsim.blocks.quotients import exact_product
 from mpsim.errors import UsageError
@@ -103,6 +105,8 @@ class Quantized:
     def values(self, dtype: Any, backend: str = DEFAULT_BACKEND, threads: int | None = None) -> Array:
         """Returns the numbers that the codes stand for, in the array's shape (definition: ``group_values``)."""
         grid = Grid(self.codes.shape, self.axis, self.quantizer.group)
+        if dtype == np.float32 and (found := self._fast(grid, backend, checks.threads(threads))) is not None:
+            return found
         numbers, scales = grid.split(self._numbers(backend, threads)), grid.split_scales(self.scale_numbers)[..., None]
         ones = np.ones((1, 1, 1, 1), F)
         second = ones if self.second is None else self._rows(self.second, grid)
@@ -114,6 +118,19 @@ class Quantized:
             found = np.asarray(round_to(found, "float32", backend="reference")).astype(dtype)
         found[np.isnan(found)] = np.nan
         return grid.join(found)
+
+    def _fast(self, grid: Grid, backend: str, threads: int) -> Array | None:
+        """The float32 numbers by the compiled kernels, or None where these do not give them."""
+        element, second = self.quantizer.element, self.second
+        one = second is None or second.ndim == 0
+        if self.quantizer.values != "exact" or not isinstance(element, Element) or not one or backend != "compiled":
+            return None
+        scale = as_format(self.quantizer.scale.format)
+        factors = decode(self.scales, scale, np.float64, backend=backend, threads=threads)
+        precision = element.row.precision + scale.precision
+        if second is not None:
+            factors, precision = factors * np.float64(second), precision + 24
+        return fast.values(self.codes, element.row, factors, precision, grid, backend, threads)
 
     def _values(self, numbers: Array, scales: Array, second: Array, grid: Grid, odd: bool) -> Array:
         if self.quantizer.values == "exact":

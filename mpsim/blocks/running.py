@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from mpsim import checks
 from mpsim.blocks.engine import Engine, F, Groups, Second
+from mpsim.blocks.fast import is_fast, largest_of_groups, quantized
 from mpsim.blocks.grids import Grid
 from mpsim.blocks.quantized import Quantized
 from mpsim.blocks.quantizers.elements import Integer
@@ -36,9 +38,15 @@ def quantize_array(
     x: ArrayLike, quantizer: Quantizer, axis: int, given: Given, backend: str, threads: int | None
 ) -> tuple[Quantized, Counts]:
     """Returns x as codes and scales, and the counts of the quotients as they were rounded."""
-    x = as_array(x)
-    wide, axis = checked(x, axis)
+    x, axis = checked(x, axis)
     _check_source(x, quantizer)
+    engine = Engine(quantizer, backend, threads)
+    if given.statistic is None and given.random_bits is None and is_fast(engine, x):
+        found = _quantized_fast(np.require(x, None, ["C", "A"]), axis, engine, given.tensor_scale)
+        if found is not None:
+            return found
+    with np.errstate(invalid="ignore"):  # a signaling NaN
+        wide = x.astype(np.float64)
     bits = given.random_bits
     if isinstance(bits, Stream):
         bits = philox.random_bits(bits, wide.size).reshape(wide.shape)
@@ -47,24 +55,40 @@ def quantize_array(
         raise UsageError(f"random_bits must be uint32 of x's shape {wide.shape}, got {bits.dtype} of {bits.shape}")
     if quantizer.rotation is not None:
         wide = rotated(wide, quantizer.rotation, axis, backend)
-    grid, engine = Grid(wide.shape, axis, quantizer.group), Engine(quantizer, backend, threads)
+    grid = Grid(wide.shape, axis, quantizer.group)
     with np.errstate(all="ignore"):
-        second = _second(wide, grid, engine, given.tensor_scale)
+        second = _second(lambda of_rows: grid.largest(wide, of_rows), engine, given.tensor_scale)
         statistic = _statistic(grid, quantizer, given.statistic)
         groups = engine.run(grid.split(wide), second, statistic, None if bits is None else grid.split(bits))
     return _coded(groups, second, grid, engine), _counts(groups.counts, wide)
 
 
+def _quantized_fast(
+    x: Array, axis: int, engine: Engine, tensor_scale: ArrayLike | None
+) -> tuple[Quantized, Counts] | None:
+    """The same for a float32 array by the kernels of groups, None where they cannot."""
+    grid, threads = Grid(x.shape, axis, engine.quantizer.group), checks.threads(engine.threads)
+    groups = np.ascontiguousarray(grid.split(x))
+    with np.errstate(all="ignore"):
+        found, whole = largest_of_groups(groups, grid, x, threads)
+        second = _second(lambda of_rows: whole, engine, tensor_scale)
+        coded = quantized(engine, groups, found, second, threads)
+    if coded is None:
+        return None
+    scales = grid.join_scales(encode(coded.scales, engine.quantizer.scale.format, backend=engine.backend))
+    counts = coded.counts if np.isfinite(found).all() else _counts(coded.counts, x)
+    return _assembled(grid.join(coded.codes), scales, None, second, grid, engine), counts
+
+
 def checked(x: ArrayLike, axis: int) -> tuple[Array, int]:
-    """Returns x as float64 and the non-negative axis."""
+    """Returns x as an array of a float format, and the non-negative axis."""
     array = as_array(x)
     if array.dtype.name not in FORMATS:
         raise UsageTypeError(f"x must be float32, float64, float16 or an ml_dtypes float type, got {array.dtype}")
     if array.ndim == 0:
         raise UsageError(f"x needs an axis for the blocks, got shape {array.shape}; pass an array")
     axis = checks.whole("axis", axis, least=-array.ndim, most=array.ndim - 1, note=f" for x of shape {array.shape}")
-    with np.errstate(invalid="ignore"):  # a signaling NaN
-        return array.astype(np.float64), axis % array.ndim
+    return array, axis % array.ndim
 
 
 def _check_source(x: Array, quantizer: Quantizer) -> None:
@@ -93,7 +117,8 @@ def rotated(x: Array, rotation: Hadamard, axis: int, backend: str) -> Array:
     return np.ascontiguousarray(np.moveaxis(moved, -1, axis))
 
 
-def _second(wide: Array, grid: Grid, engine: Engine, given: ArrayLike | None) -> Second:
+def _second(largest: Callable[[bool], Array], engine: Engine, given: ArrayLike | None) -> Second:
+    """``largest(of_rows)``: the largest finite magnitudes, as of ``Grid.largest``."""
     stage = engine.quantizer.second
     if stage is None:
         if given is not None:
@@ -102,7 +127,7 @@ def _second(wide: Array, grid: Grid, engine: Engine, given: ArrayLike | None) ->
     if stage.source == "given" and given is None:
         raise UsageError("the quantiser's second scale is given: pass tensor_scale", "tensor_scale")
     of_rows = isinstance(stage.group, Row)
-    amax = grid.largest(wide, of_rows)
+    amax = largest(of_rows)
     if given is None:
         return engine.second(amax, None)
     number = as_array(given).astype(np.float64)
@@ -149,7 +174,13 @@ def _coded(groups: Groups, second: Second, grid: Grid, engine: Engine) -> Quanti
         codes = encode(elements, element.row, backend=engine.backend, threads=engine.threads)
     scales = grid.join_scales(encode(groups.scales, quantizer.scale.format, backend="reference"))
     points = None if groups.zero_points is None else grid.join_scales(groups.zero_points).astype(np.int16)
-    stage = quantizer.second
+    return _assembled(codes, scales, points, second, grid, engine)
+
+
+def _assembled(
+    codes: Array, scales: Array, points: Array | None, second: Second, grid: Grid, engine: Engine
+) -> Quantized:
+    quantizer, stage = engine.quantizer, engine.quantizer.second
     return Quantized(
         quantizer,
         codes,

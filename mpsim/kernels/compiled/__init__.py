@@ -2,6 +2,7 @@
 
 from mpsim.kernels.compiled.contraction import *  # noqa: F403
 from mpsim.kernels.compiled.functions import *  # noqa: F403
+from mpsim.kernels.compiled.groups import *  # noqa: F403
 from mpsim.kernels.compiled.layers import *  # noqa: F403
 from mpsim.kernels.compiled.moving import *  # noqa: F403
 from mpsim.kernels.compiled.rounding import *  # noqa: F403

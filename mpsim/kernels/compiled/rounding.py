@@ -47,7 +47,7 @@ def zeros(shape: int | Sequence[int], *, threads: int = 1) -> np.ndarray:
 
 
 @lru_cache(maxsize=1024)
-def _parameters(format: Format, policy: Policy, source: np.dtype) -> bytes:
+def packed_parameters(format: Format, policy: Policy, source: np.dtype) -> bytes:
     return packed(parameters(format, policy, source.name, through_float32=True))
 
 
@@ -68,7 +68,7 @@ def round_array(
     out = empty(x.shape, x.dtype) if out is None else out
     counts = np.empty(5, np.int64)
     kernel = _kernels.round_float32 if x.dtype == np.float32 else _kernels.round_float64
-    given = _parameters(format, policy, x.dtype)
+    given = packed_parameters(format, policy, x.dtype)
     kernel(x.reshape(-1), out.reshape(-1), x.size, *_drawn(policy, random_bits), given, counts, threads)
     return out, counts
 
@@ -94,7 +94,7 @@ def encode_rounded(
     threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the codes of rounded numbers, and how many of these are NaN and infinite."""
-    given = _parameters(format, policy, x.dtype)
+    given = packed_parameters(format, policy, x.dtype)
     return _encode(x, format, given, _drawn(policy, random_bits), threads)
 
 
@@ -104,7 +104,7 @@ def _encode(
     """Returns codes, and how many NaNs and infinities. ``given``: the parameters of rounding, None without it."""
     codes, strays = empty(x.shape, f"uint{format.code_bits}"), np.empty(2, np.int64)
     kernel = _kernels.encode_float32 if x.dtype == np.float32 else _kernels.encode_float64
-    where = _bytes_of(codes), codes.itemsize, _layout(format)
+    where = code_bytes(codes), codes.itemsize, packed_layout(format)
     kernel(x.reshape(-1), x.size, *drawn, given, *where, strays, threads)
     return codes, strays
 
@@ -113,16 +113,16 @@ def decode_array(codes: np.ndarray, format: Format, dtype: type | np.dtype, *, t
     """Returns the exact values of codes as float32 or float64."""
     out = empty(codes.shape, dtype)
     kernel = _kernels.decode_float32 if out.dtype == np.float32 else _kernels.decode_float64
-    kernel(_bytes_of(codes), codes.itemsize, codes.size, out.reshape(-1), _layout(format), threads)
+    kernel(code_bytes(codes), codes.itemsize, codes.size, out.reshape(-1), packed_layout(format), threads)
     return out
 
 
 @lru_cache(maxsize=1024)
-def _layout(format: Format) -> bytes:
+def packed_layout(format: Format) -> bytes:
     return packed(code_layout(format))
 
 
-def _bytes_of(codes: np.ndarray) -> np.ndarray:
+def code_bytes(codes: np.ndarray) -> np.ndarray:
     return codes.reshape(-1).view(np.uint8)
 
 
