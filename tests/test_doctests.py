@@ -5,6 +5,8 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+import subprocess
+import sys
 from functools import cache
 from types import ModuleType
 
@@ -61,3 +63,23 @@ def test_every_public_name_has_a_running_example(name: str) -> None:
 
 def test_there_are_at_most_twenty_five_public_names() -> None:
     assert len(mpsim.__all__) == len(set(mpsim.__all__)) <= 25
+
+
+def test_importing_mpsim_imports_what_is_used_alone() -> None:
+    """Starting takes a fifth of a second less. What is not imported before it is used still has its name."""
+    program = """
+import sys, mpsim
+heavy = {"scipy", "numba", "PIL", "matplotlib", "rich", "typer", "sklearn", "mpsim.training.trainer", "mpsim.validate"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+import mpsim.trace
+assert callable(mpsim.trace) and mpsim.losses.CrossEntropy is not None and mpsim.__version__
+assert all(getattr(mpsim, name) is not None for name in mpsim.__all__) and "Trainer" in dir(mpsim)
+from mpsim import *
+assert Trainer is mpsim.Trainer and "mpsim.training.trainer" in sys.modules
+try:
+    mpsim.nonsense
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "module 'mpsim' has no attribute 'nonsense'\n"), done.stderr
