@@ -9,40 +9,71 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import typer
 
-from mpsim.cli import arithmetic, command, figures, plans, runs, steps, validate, vectors
+from mpsim.cli import command
 from mpsim.cli.output import complain, drop_output, is_failure, is_usage_error
-from mpsim.cli.validate import conformance
 from mpsim.files.semantics import OlderSemantics
 
-app = typer.Typer(
-    name="mpsim",
-    help="Golden reference for mixed-precision floating-point training. Start with 'mpsim sweep'.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for module in (arithmetic, plans, runs, figures, steps):
-    for name, function in module.COMMANDS.items():
-        numbers_below_zero = {"ignore_unknown_options": True} if name == "round" else None
-        app.command(name, context_settings=numbers_below_zero)(function)
-app.add_typer(validate.app, name="validate")
-app.add_typer(conformance.app, name="conformance")
-app.add_typer(vectors.app, name="vectors")
-command.use(app)
-#: Built once. Typer would read every signature again for each call of main.
-command_line = typer.main.get_command(app)
+#: Command -> its module, in the order of the help. To run one no other module is imported.
+COMMANDS = {
+    "formats": "arithmetic", "round": "arithmetic", "backends": "arithmetic", "plan": "plans", "sweep": "runs",
+    "train": "runs", "figure": "figures", "trace-step": "steps",
+}  # fmt: skip
+GROUPS = {"validate": "validate", "conformance": "validate.conformance", "vectors": "vectors"}
+
+
+@cache
+def app_with(*names: str) -> typer.Typer:
+    """Returns the application with these commands and groups alone.
+
+    >>> [each.name for each in app_with("round", "plan").registered_commands]
+    ['round', 'plan']
+    """
+    app = typer.Typer(
+        name="mpsim",
+        help="Golden reference for mixed-precision floating-point training. Start with 'mpsim sweep'.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(lambda: None)  # without it one command alone would have no name
+    for name in names:
+        module = import_module(f"mpsim.cli.{COMMANDS.get(name) or GROUPS[name]}")
+        if name in GROUPS:
+            app.add_typer(module.app, name=name)
+        else:
+            numbers_below_zero = {"ignore_unknown_options": True} if name == "round" else None
+            app.command(name, context_settings=numbers_below_zero)(module.COMMANDS[name])
+    command.use(app)
+    return app
+
+
+@cache
+def command_line(*names: str) -> Any:
+    """Returns what runs these commands. It is built once: Typer would read every signature again for each call."""
+    return typer.main.get_command(app_with(*names))
+
+
+def __getattr__(name: str) -> Any:
+    """Returns ``app``, which has every command."""
+    if name == "app":
+        return app_with(*COMMANDS, *GROUPS)
+    raise AttributeError(f"module 'mpsim.cli' has no attribute {name!r}")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits. It prints one line for a user's mistake and a traceback for a defect."""
+    first = (sys.argv[1:] if arguments is None else arguments)[:1]
+    known = first if first and first[0] in {*COMMANDS, *GROUPS} else [*COMMANDS, *GROUPS]
     try:
         with _notes_on_older_files():
-            command_line(args=arguments)
+            command_line(*known)(args=arguments)
     except KeyboardInterrupt:
         complain("stopped")
         sys.exit(130)
