@@ -75,6 +75,7 @@ def test_an_order_is_found_as_described(order: str, inputs: str) -> None:
         "product(products=float32, order=groups(lanes(4), rising(), folding()), output=sums(float16, nearest_away))",
         "product(products=float32, order=groups(blocks(8), rising(sums(bfloat16, nearest_away)), rising(start=first)))",
         "product(products=sums(bfloat16, nearest_away), order=rising())",
+        "product(products=float32, order=rising(sums(float32, nearest_away)))",
     ],
 )
 def test_ties_away_from_zero_are_found(described: str) -> None:

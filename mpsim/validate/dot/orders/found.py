@@ -124,7 +124,7 @@ def roundings_of(length: int, how: Arithmetic, prober: Prober) -> tuple[Sums | N
     hidden, name = ([None], some) if is_hidden else ([], name)
     if name is not None:
         others = [Sums(name, way) for way in ("toward_zero", "nearest_away")] if name != FLOAT32.format else []
-        others += [FLOAT32] if name == FLOAT32.format and how.truncates else []
+        others += [FLOAT32] if name == FLOAT32.format and how.rounding(name).rounding != FLOAT32.rounding else []
         return (*hidden, *ways(dict.fromkeys([how.rounding(name), *others]), _bits_of_terms(None, prober)))
     smallest = 2 * prober.inputs.quantum_exponent
     is_open = FLOAT32.format not in how.rounded and smallest < FORMATS["float32"].quantum_exponent
