@@ -24,6 +24,8 @@ from mpsim.validate import Calling, SubjectError
 from mpsim.validate.dot.orders import candidates as dot_candidates
 from mpsim.validate.dot.report import text
 from mpsim.validate.dot.results import DotReport
+from mpsim.validate.dot.shapes import wide_product
+from mpsim.validate.dot.subjects import open_dot
 from mpsim.validate.dot.validation import validate_dot
 
 Array = np.ndarray[Any, Any]
@@ -295,6 +297,25 @@ def test_what_cannot_be_run(subject: Any, options: dict[str, Any], message: str)
 def test_products_that_a_loop_forgets_are_named(of: Callable[[int], int], words: str) -> None:
     report = validate_dot(lambda a, b: a[:, : of(a.shape[1])] @ b[: of(a.shape[1])], length=40)
     assert not report.equal and f"these products do not reach the result: {words}" in report.notes
+
+
+@pytest.mark.parametrize("declared", [None, "chunk=none,fma=false"])
+def test_a_rare_error_is_not_taken_for_another_order_of_large_matrices(declared: str | None) -> None:
+    """One result of the largest product is wrong, and it is as wrong in every other product."""
+
+    def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        found = matmul(np.ascontiguousarray(a), np.ascontiguousarray(b), "chunk=none,fma=false")
+        return np.where(found == rare, np.nextafter(found, np.float32(np.inf)), found)
+
+    rare = np.float32(np.nan)
+    opened = open_dot(multiply)
+    wide = wide_product(opened, 0)
+    assert wide is not None
+    rare = np.float32(wide.found[100, 7])
+    report = validate_dot(multiply, declared, length=40)
+    assert not report.equal and not report.large and report.shapes is None and not report.terms
+    tried = report.declared if declared else report.nearest
+    assert tried is not None and tried.probes_differ == 1 and "132 x 132, K = 33" in text(report)
 
 
 def test_wrong_arguments() -> None:

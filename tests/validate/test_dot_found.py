@@ -15,6 +15,7 @@ from mpsim.kernels import load
 from mpsim.products.stages import Blocks, Groups, Product, Trees, UpTo, within
 from mpsim.products.tensor_cores import accumulator_of
 from mpsim.products.text import product_of, text_of
+from mpsim.rounding import round_to
 from mpsim.validate.answers import SubjectError
 from mpsim.validate.dot.orders.recognition import recognised
 from mpsim.validate.dot.orders.trees import nodes_of
@@ -105,6 +106,34 @@ def test_lanes_that_have_no_terms_are_zeros_where_lanes_are_folded(number: int) 
     )
     report = validate_dot(padded, length=40)
     assert report.equal and report.matches[0].accumulator == described, text(report)
+
+
+@pytest.mark.parametrize("output", ["bfloat16", "sums(bfloat16, via=float32)"])
+def test_float64_sums_that_are_rounded_twice(output: str) -> None:
+    """In float32 first, they were taken for float64 sums rounded once to bfloat16."""
+    described = product_of(f"product(order=rising(float64, first), output={output})")
+
+    def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        total = np.add.accumulate(a.astype(np.float64)[:, :, None] * b[None], 1)[:, -1]
+        once = round_to(total, "bfloat16", backend="reference")
+        return (total.astype(np.float32) if "via" in output else once).astype(ml_dtypes.bfloat16)
+
+    report = validate_dot(multiply, length=40)
+    assert report.equal and report.matches[0].accumulator == described, text(report)
+
+
+def test_an_empty_split_is_zero() -> None:
+    """With one term the second split adds +0 to the first, which may have become -0 in bfloat16."""
+
+    def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        total = np.zeros((2, len(a), b.shape[1]), np.float32)
+        half = (a.shape[1] + 1) // 2
+        for k in range(a.shape[1]):
+            total[k // half] += np.outer(a[:, k], b[k])
+        return total[0].astype(ml_dtypes.bfloat16) + total[1].astype(ml_dtypes.bfloat16)
+
+    report = validate_dot(multiply, length=40)
+    assert report.equal, text(report)
 
 
 def test_terms_that_are_padded_to_a_power_of_two() -> None:

@@ -23,7 +23,7 @@ from mpsim.validate.dot.inputs.probes import Measurement, Order, Prober
 from mpsim.validate.dot.judge import Corpus, Judge
 from mpsim.validate.dot.measurements import widths
 from mpsim.validate.dot.orders.candidates import beside, candidates, distinct
-from mpsim.validate.dot.orders.conversions import operands_of, other_results, reading
+from mpsim.validate.dot.orders.conversions import nearly_ties, operands_of, other_results, reading
 from mpsim.validate.dot.orders.found import compensated
 from mpsim.validate.dot.orders.lengths import products_by_length
 from mpsim.validate.dot.orders.separation import separate
@@ -77,6 +77,8 @@ def find(
     separates: whether what gives every answer is distinguished from what is beside it."""
     prober = Prober(subject, length)
     range, order = _recognised(prober)
+    if range.value is not None and (ties := nearly_ties(prober)):
+        prober.ask(ties)
     judge = Judge(prober, corpora, subject.output, backend, mask)
     measured = widths(prober, order) if order.is_known else {}
     models = candidates(measured, order, subject.inputs)

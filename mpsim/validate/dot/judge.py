@@ -191,6 +191,17 @@ class Judge:
         """Whether it is asked for this product, and gives every element."""
         return product is not None and not is_drawn(summation) and not self.differs_in(product, summation)
 
+    def is_refuted(self, summation: Summation, product: LargestProduct | None) -> bool:
+        """Whether some elements of a product that it does not give are the same where they are asked in small matrices,
+        so that the shape is not why."""
+        if product is None or not self.differs_in(product, summation):
+            return False
+        a, b, found = product
+        expected = Model(summation, self.output).matmul(a, b, self.backend)
+        i, j = np.argwhere(~same(found, expected))[:FEW].T
+        rows = np.ascontiguousarray(a[i]), np.ascontiguousarray(b.T[j])
+        return bool(same(self.prober.of_length(a.shape[1]).ask_numbers(*rows), found[i, j]).any())
+
     def in_largest(self, tried: Tried, largest: LargestProduct | None) -> Tried:
         """The candidate, judged by one more product, of which every element counts."""
         if largest is None or not tried.equal:

@@ -129,8 +129,13 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         opened.notes.append(f"vectors that begin {moved} elements beyond a multiple of 64 bytes are summed otherwise")
     wide = wide_product(opened, seed) if matches and largest is not None else None
     matches = tuple(each for each in matches if judge.gives_product(each.accumulator, wide)) or matches
+    if matches and judge.is_refuted(matches[0].accumulator, wide):
+        nearest, matches = judge.in_largest(matches[0], wide), ()
     one = (declared or matches[0].accumulator) if matches else None
     everywhere = Judge(judge.prober, corpora, opened.output, backend)
+    told = None if declared is None else everywhere.in_largest(everywhere.tried(declared), largest)
+    if told is not None and judge.is_refuted(told.accumulator, wide):
+        told = everywhere.in_largest(told, wide)
     return DotReport(
         opened.name,
         opened.inputs,
@@ -140,7 +145,7 @@ def _report(opened: DotSubject, declared: Summation | None, length: int, seed: i
         tuple(measurements),
         matches,
         nearest,
-        None if declared is None else everywhere.in_largest(everywhere.tried(declared), largest),
+        told,
         _error(corpora, matches, opened.output),
         first.apart,
         first.rows,

@@ -10,7 +10,7 @@ import numpy as np
 from mpsim.formats import FORMATS as NAMED
 from mpsim.formats import as_format
 from mpsim.products.accumulators import Summation, in_short, in_stages
-from mpsim.products.stages import Operand, Sums
+from mpsim.products.stages import FLOAT32, Operand, Sums
 from mpsim.products.sums import DIRECTED
 from mpsim.validate.dot.inputs.edges import Term
 from mpsim.validate.dot.inputs.probes import Prober
@@ -20,6 +20,8 @@ FORMATS = ("tf32", "bfloat16")
 #: Formats that all results may be numbers of where the answers' type is wider.
 PARTIAL = ("bfloat16", "float16")
 SIGNS = 1.0, -1.0
+#: 2**-VANISHING is lost beside 1 in float32, and not in float64.
+VANISHING = 40
 #: conversion -> the results for 1 and 1/4, 1/2, 3/4 units, and of the next number and 1/2, in units above 1
 OUTCOMES = {"none": (0.25, 0.5, 0.75, 1.5), "truncate": (0, 0, 0, 1), "nearest_even": (0, 0, 1, 2)}
 OUTCOMES["nearest_away"] = (0, 1, 1, 2)
@@ -64,12 +66,26 @@ def other_results(prober: Prober, narrow: Callable[[str], bool]) -> Iterator[Sum
     format = as_format(output)
     bits = min(format.mantissa_bits, 23)
     yield from (Sums(output, way) for way in _ways_of_results(prober, bits) if way != "nearest_even")
+    if (ties := nearly_ties(prober)) and tuple(prober.ask(ties)) == SIGNS * 2:
+        yield Sums(output, via=FLOAT32.format)
     fewer = [name for name in PARTIAL if as_format(name).mantissa_bits < bits and narrow(name)]
     yield from (Sums(name, way) for name in fewer for way in _ways_of_results(prober, as_format(name).mantissa_bits))
     if output != "float32" and format.max_exponent + 1 <= 2 * prober.inputs.max_exponent:
         beyond = prober.ask([[(0, format.max_exponent + 1, sign)] for sign in SIGNS])
         if tuple(beyond) == (format.largest, -format.largest):
             yield Sums(output, saturate=True)
+
+
+def nearly_ties(prober: Prober) -> list[list[Term]]:
+    """1 and half of the last place of a result narrower than float32, and a little more that float32 does not hold: a
+    wider sum is no tie, and becomes one where it is rounded to float32 first."""
+    output = prober.subject.output
+    bits = as_format(output).mantissa_bits if output in NAMED else 23
+    if bits >= 22 or prober.least > -VANISHING:
+        return []
+    return [
+        [(0, 0, sign), (1, -bits - 1, sign), (2, -low, sign)] for low in (VANISHING - 4, VANISHING) for sign in SIGNS
+    ]
 
 
 def _ways_of_results(prober: Prober, bits: int) -> tuple[str, ...]:

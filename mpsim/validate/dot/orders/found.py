@@ -71,7 +71,7 @@ def products_of_orders(
             product = replace(product, output=replace(product.output, flush=True)) if at_the_end else product
             if ends:
                 yield in_short(from_zero(product))
-                if bits_of(product.output) < bits_of(last_sums(product.order)):  # stored, and then added to zeros
+                if length == 1 and bits_of(product.output) < bits_of(last_sums(product.order)):  # split k: stored, + 0
                     stored = Groups(Whole(), product.order, Rising(product.output, "first"))
                     yield in_short(from_zero(replace(product, order=stored)))
             elif not (how.shows_zeros and how.ends_with_zero and product.products is None):

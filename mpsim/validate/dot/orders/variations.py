@@ -104,8 +104,9 @@ def _groups(order: Groups, terms: Sequence[int], seen: Seen, bits: int, start: s
             rounds_first = isinstance(outer, Rising) and outer.start == "first" and outer.sums == stored
             if stored in (None, last) or last.via is not None or rounds_first:
                 yield replace(order, inner=inner, outer=outer)
-            for sums in dict.fromkeys((last_sums(outer), *narrower)):  # a group's result may be rounded on its own
-                if sums != last and sums.via is None and stored in (None, sums):
+            rounded = dict.fromkeys((last_sums(outer), *narrower))  # a group's result may be rounded on its own
+            for sums in ways(rounded, bits_of(last)) if last.is_double else rounded:
+                if sums != last and (last.is_double or sums.via is None) and stored in (None, replace(sums, via=None)):
                     yield replace(order, inner=Groups(Whole(), inner, Rising(sums, "first")), outer=outer)
 
 
