@@ -125,8 +125,8 @@ def numbers_of_a_child(backend: str, fork_again: bool) -> None:
     os._exit(not same)
 
 
-def status_of_a_child(backend: str, fork_again: bool) -> int | None:
-    child = multiprocessing.get_context("fork").Process(target=numbers_of_a_child, args=(backend, fork_again))
+def status_of_a_child(backend: str, fork_again: bool, method: str = "fork") -> int | None:
+    child = multiprocessing.get_context(method).Process(target=numbers_of_a_child, args=(backend, fork_again))
     child.start()
     child.join(60)
     status = child.exitcode
@@ -142,3 +142,12 @@ def test_a_forked_process_computes(backend: str) -> None:
     load(backend).add(x, x, threads=2)
     assert status_of_a_child(backend, True) == 0
     assert load(backend).add(x, x, threads=2).tobytes() == (x + x).tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted({"spawn", "forkserver"} & set(multiprocessing.get_all_start_methods())))
+def test_a_new_process_computes(backend: str, method: str) -> None:
+    """Started by Python's other methods, after the threads of this one have run."""
+    x = np.linspace(-1, 1, 100_000, dtype=np.float32)
+    load(backend).add(x, x, threads=2)
+    assert status_of_a_child(backend, False, method) == 0
