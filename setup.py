@@ -72,7 +72,8 @@ class BuildKernels(build_ext):
         tasks = [self.cython_task(toolchain, openmp), *variants.tasks(toolchain, self.folder, names, openmp)]
         inputs = digest(toolchain.compile_all(tasks), *self.compiler.linker_so)
         linked = tasks[0].output.with_name(in_place().name)
-        make(linked, inputs, lambda: self.link(extension, tasks, linked, openmp))
+        flags = openmp + variants.link_flags(toolchain)
+        make(linked, inputs, lambda: self.link(extension, tasks, linked, flags))
         for path in {Path(self.get_ext_fullpath(extension.name)), in_place()}:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # a new inode, so that a running process keeps the module it has mapped

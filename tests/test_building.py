@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,3 +112,36 @@ def test_msvc_without_clang_cl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     compiler = SimpleNamespace(compiler_type="msvc", initialize=lambda: None)
     with pytest.raises(SystemExit, match="needs clang-cl on Windows"):
         building.Toolchain(compiler, [tmp_path])
+
+
+#: What CFLAGS may contain that allows a compiler to round otherwise.
+ALLOWING = ("-Ofast", "-ffast-math", "-mfpmath=387", "-ffp-contract=fast", "-freciprocal-math", "-ffinite-math-only")
+ARITHMETIC = """
+float single(float a, float b, float c) { return a * b + c / 3; }
+double twice(double a, double b, double c) { return (a * b - c) / a; }
+int is_nan(double a) { return a != a; }
+double sum(const double *a, int n) { double s = 0; for (int i = 0; i < n; i++) s += a[i]; return s; }
+"""
+
+
+@needs_compiler
+def test_flags_of_the_user_change_no_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same machine code, and no file of the compiler that sets flush-to-zero when the extension is loaded."""
+    monkeypatch.syspath_prepend(COMMON.parent)
+    variants = SimpleNamespace(**runpy.run_path(str(COMMON / "variants.py"), run_name="variants"))
+    (tmp_path / "sums.c").write_text(ARITHMETIC)
+
+    def code(*given: str, last: tuple[str, ...] = ()) -> bytes:
+        compiler = toolchain(tmp_path)
+        own = [*variants.flags(compiler), *(["-mfma"] if compiler.accepts(["-mfma"]) else []), *last]
+        task = building.Task(tmp_path / "sums.c", own, tmp_path / "sums.o")
+        compiler.command += given
+        compiler.compile_all([task])
+        library = tmp_path / "sums.so"
+        command = [COMPILER, "-shared", *given, str(task.output), "-o", str(library), *variants.link_flags(compiler)]
+        subprocess.run(command, check=True)
+        assert b"set_fast_math" not in library.read_bytes()
+        return bytes(task.output.read_bytes())
+
+    given = [flag for flag in ALLOWING if toolchain(tmp_path).accepts([flag])]
+    assert code(*given) == code(last=("-ffp-contract=off",)), given

@@ -27,9 +27,14 @@ FLAGS = [
 
 
 def flags(toolchain: Toolchain) -> list[str]:
-    """Returns the flags of every file. MMX would leave the registers of long double in use."""
-    without_mmx = ["-mno-mmx"] if toolchain.accepts(["-mno-mmx"]) else []
-    return FLAGS + without_mmx + ([] if toolchain.is_clang_cl else ["-fvisibility=hidden"])
+    """Returns the flags of every file. MMX would leave the registers of long double in use, and x87 rounds twice."""
+    of_x86 = [flag for flag in ("-mno-mmx", "-mfpmath=sse") if toolchain.accepts([flag])]
+    return FLAGS + of_x86 + ([] if toolchain.is_clang_cl else ["-fvisibility=hidden"])
+
+
+def link_flags(toolchain: Toolchain) -> list[str]:
+    """Returns the flags of the linker. After -Ofast in CFLAGS, loading the extension would set flush-to-zero."""
+    return [] if toolchain.is_clang_cl else ["-O3", "-fno-fast-math"]
 
 
 def openmp(toolchain: Toolchain) -> list[str]:
