@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +87,61 @@ def test_sizes_of_stacks_that_are_too_small(check_stack_size: Callable[[dict[str
 @pytest.mark.parametrize("given", ["64", "64k", "1M", "2G", "", "many", "65536 b", "9" * 5000])
 def test_other_sizes_are_left_to_openmp(check_stack_size: Callable[[dict[str, str]], None], given: str) -> None:
     check_stack_size({"OMP_STACKSIZE": given})
+
+
+WORKQUEUE = """
+import threading
+import numba, numpy as np
+from mpsim.kernels import load
+x, sums, same = np.linspace(-1, 1, 200_000, dtype=np.float32), load("numba"), []
+def work():
+    for _ in range(20):
+        same.append(sums.add(x, x, threads=2).tobytes() == (x + x).tobytes())
+threads = [threading.Thread(target=work) for _ in range(4)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+print(numba.threading_layer(), len(same), all(same))
+"""
+FORKS = """
+import os, threading, time
+import numpy as np
+from mpsim import matmul
+a = np.ones((9, 9), np.float32)
+matmul(a, a, backend="numba")
+threading.Thread(target=matmul, args=(a, a, "exact"), kwargs={"backend": "numba"}).start()
+for _ in range(4):
+    time.sleep(0.1)
+    child = os.fork()
+    if not child:
+        os._exit(int(matmul(a, a, "fma=false", backend="numba", threads=2)[0, 0] != 9))
+    print(os.waitpid(child, 0)[1])
+"""
+
+
+def printed_by(code: str, **environment: str) -> str:
+    """What a program prints. It and the processes that it forks are ended after a minute."""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    with subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            return process.communicate(timeout=60)[0]
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no groups of processes")
+def test_threads_may_call_numba_with_its_workqueue_layer() -> None:
+    """Which Numba uses where it finds neither OpenMP nor TBB. Alone it ends a process of two threads that call it."""
+    assert printed_by(WORKQUEUE, NUMBA_THREADING_LAYER="workqueue") == "workqueue 80 True\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_process_may_fork_while_numba_compiles(tmp_path: Path) -> None:
+    """In another thread. The child would wait for the lock of Numba's compiler forever."""
+    assert printed_by(FORKS, NUMBA_CACHE_DIR=str(tmp_path)) == "0\n" * 4

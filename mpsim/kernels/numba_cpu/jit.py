@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
+import threading
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 from numpy.typing import DTypeLike
 
 from mpsim.process.numba_cache import cached
@@ -54,15 +57,38 @@ SOURCES = digest_of(
 )  # fmt: skip
 
 
+#: Numba's workqueue layer, used where it finds neither OpenMP nor TBB, ends the process if two threads call it.
+_alone = threading.RLock()
+
+
+def _before_fork() -> None:
+    """Waits until no other thread runs such loops or compiles: the child would wait for it forever."""
+    _alone.acquire()
+    global_compiler_lock.acquire()
+
+
+def _after_fork() -> None:
+    global_compiler_lock.release()
+    _alone.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
 @contextmanager
 def at_most(threads: int) -> Iterator[None]:
-    """Limits the loops inside to ``threads`` of Numba's threads, and restores the caller's limit afterwards."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, MOST_THREADS))
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
+    """Limits the loops inside to ``threads`` of Numba's threads, and restores the caller's limit afterwards.
+
+    With Numba's workqueue layer other Python threads wait for them.
+    """
+    before = numba.get_num_threads()  # starts the layer
+    with _alone if numba.threading_layer() == "workqueue" else nullcontext():
+        numba.set_num_threads(min(threads, MOST_THREADS))
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)
 
 
 #: The size in bytes from which memory of arrays is reused. malloc reuses smaller blocks well enough.
