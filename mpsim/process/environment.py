@@ -12,9 +12,11 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from mpsim.process.forking import release_threads
+from mpsim.process.waiting import threads_that_sleep
 
 try:
-    from mpsim._kernels import enter_float_environment, leave_float_environment
+    with threads_that_sleep():
+        from mpsim._kernels import enter_float_environment, leave_float_environment
 except ImportError:  # a wheel without the C extension
     try:
         from mpsim.process.registers import enter_float_environment, leave_float_environment
