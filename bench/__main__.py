@@ -9,6 +9,7 @@ from typing import Any
 #: name -> (module with a function run(threads, repetitions), what it measures)
 TABLES = {
     "rounding": ("bench.rounding", "round_to per format and mode, as a ratio to a copy, beside other libraries"),
+    "codes": ("bench.codes", "codes, float64 and blocks, as a ratio to a copy, beside other libraries"),
     "contraction": ("bench.contraction", "matmul and the convolutions of ResNet-18, beside OpenBLAS and PyTorch"),
     "step": ("bench.step", "a training step beside PyTorch in float32 and PyTorch with QPyTorch"),
     "roofline": ("bench.roofline", "copy bandwidth and multiply-add rate of one thread of this machine"),

@@ -191,9 +191,10 @@ def decode(
     array = as_array(codes)
     if array.dtype.kind not in "iu":
         raise UsageTypeError(f"codes must be integers, got {array.dtype}; for numbers use encode or round_to")
-    if array.dtype.kind == "i" or 8 * array.itemsize > format.bits:  # other types hold nothing else
-        wrong = (array < 0) | (array > 2**format.bits - 1) if array.size else np.zeros(array.shape, bool)
-        _refuse(array, wrong, f"codes of {format} must be from 0 to {2**format.bits - 1}")
+    top = 2**format.bits - 1
+    if array.dtype.kind == "i" or (8 * array.itemsize > format.bits and array.max(initial=0) > top):
+        wrong = (array < 0) | (array > top) if array.size else np.zeros(array.shape, bool)
+        _refuse(array, wrong, f"codes of {format} must be from 0 to {top}")
     unsigned = np.require(array, f"uint{format.code_bits}", ["C", "A"])
     values = hosted(backend).decode_array(unsigned, format, dtype, threads=checks.threads(threads))
     return values[()] if is_scalar else values
