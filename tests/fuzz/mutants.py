@@ -40,7 +40,7 @@ MUTANTS = {
         "(sign ? p->negative_overflow : p->positive_overflow)", "(sign ? p->positive_overflow : p->negative_overflow)",
     ),
     "nan_code": Mutant(
-        "C: NaN's code loses its sign", WIDE,
+        "C: NaN's code loses its sign", "ext/rounding/codes.c",
         "return (uint64_t)c->nan_code | (c->nan_has_sign ? sign : 0);", "return (uint64_t)c->nan_code;",
     ),
     "tail": Mutant(
