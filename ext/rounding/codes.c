@@ -61,7 +61,7 @@ static Packing packing(const CodeLayout *c) {
     Packing p;
     const int64_t exponent = c->quantum_exponent + c->mantissa_bits, quantum = c->quantum_exponent + 23;
     const int32_t magnitude = (int32_t)(((uint64_t)1 << (c->bits - c->has_sign)) - 1);
-    const int32_t offset = (int32_t)((exponent + 126) << c->mantissa_bits);
+    const int32_t offset = (int32_t)((exponent + 126) * ((int64_t)1 << c->mantissa_bits)); /* may be below 0 */
     p.shift = (int)(23 - c->mantissa_bits);
     p.sign_shift = (int)(32 - c->bits);
     p.magnitude_mask = splat(magnitude);
@@ -70,7 +70,7 @@ static Packing packing(const CodeLayout *c) {
     p.smallest_normal = splat((int32_t)((exponent + 127) << 23));
     p.first_normal = splat((int32_t)1 << c->mantissa_bits);
     p.offset = splat(offset);
-    p.offset_bits = splat((int32_t)((exponent + 126) << 23));
+    p.offset_bits = splat((int32_t)((exponent + 126) * (1 << 23)));
     p.to_grid = splat((int32_t)((quantum + 127) << 23));
     p.largest_code = splat((int32_t)c->largest_code);
     p.infinity_code = splat((int32_t)c->infinity_code);
