@@ -55,10 +55,10 @@ void round_part(const Rounding *source, int64_t first, int64_t n, float *out32, 
 }
 
 static void round_all(const Rounding *source, float *out32, double *out64, int64_t n, int64_t *counts, int threads) {
-    int64_t overflowed = 0, underflowed = 0, nan = 0, inexact = 0, subnormal = 0;
+    int64_t all[5] = {0, 0, 0, 0, 0};
     const int64_t piece = source->stream ? STREAM_PIECE : PIECE, pieces = (n + piece - 1) / piece;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && pieces > 1) \
-    reduction(+ : overflowed, underflowed, nan, inexact, subnormal)
+    reduction(+ : all[:5])
     for (int64_t i = 0; i < pieces; i++) {
         RoundingCounts one = {0, 0, 0, 0, 0};
         const int64_t first = i * piece;
@@ -66,13 +66,8 @@ static void round_all(const Rounding *source, float *out32, double *out64, int64
         round_part(source, first, minimum(piece, n - first), out32 ? out32 + first : NULL,
                    out64 ? out64 + first : NULL, &one);
         float_environment_leave(environment);
-        overflowed += one.overflowed;
-        underflowed += one.underflowed;
-        nan += one.nan;
-        inexact += one.inexact;
-        subnormal += one.subnormal;
+        add_to(all, &one);
     }
-    const int64_t all[5] = {overflowed, underflowed, nan, inexact, subnormal};
     memcpy(counts, all, sizeof all);
 }
 

@@ -78,24 +78,19 @@ static void quantize_block(const float *x, int64_t first, int64_t n, int64_t siz
 void KERNEL(quantize_groups)(const float *x, int64_t groups, int64_t size, const double *factors, int arithmetic,
                              const RoundingParameters *parameters, uint8_t *codes, int64_t code_size,
                              const CodeLayout *layout, int64_t *counts, int threads) {
-    int64_t overflowed = 0, underflowed = 0, nan = 0, inexact = 0, subnormal = 0;
+    int64_t all[5] = {0, 0, 0, 0, 0};
     const int64_t n = groups * size, block = size < BLOCK ? BLOCK / size * size : BLOCK;
     const int64_t blocks = (n + block - 1) / block;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && n > PIECE) \
-    reduction(+ : overflowed, underflowed, nan, inexact, subnormal)
+    reduction(+ : all[:5])
     for (int64_t i = 0; i < blocks; i++) {
         RoundingCounts one = {0, 0, 0, 0, 0};
         const uint64_t environment = float_environment_enter();
         quantize_block(x, i * block, minimum(block, n - i * block), size, factors, arithmetic, parameters, codes,
                        code_size, layout, &one);
         float_environment_leave(environment);
-        overflowed += one.overflowed;
-        underflowed += one.underflowed;
-        nan += one.nan;
-        inexact += one.inexact;
-        subnormal += one.subnormal;
+        add_to(all, &one);
     }
-    const int64_t all[5] = {overflowed, underflowed, nan, inexact, subnormal};
     memcpy(counts, all, sizeof all);
 }
 

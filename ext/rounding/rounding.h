@@ -19,6 +19,14 @@ enum RoundingPath { NARROW, WIDE, LEGACY };
 /* Running counts, in the order of mpsim.rounding.Counts. */
 typedef struct { int64_t overflowed, underflowed, nan, inexact, subnormal; } RoundingCounts;
 
+static inline void add_to(int64_t *all, const RoundingCounts *one) {
+    all[0] += one->overflowed;
+    all[1] += one->underflowed;
+    all[2] += one->nan;
+    all[3] += one->inexact;
+    all[4] += one->subnormal;
+}
+
 /* Rounds up to 2^24 float32 numbers from x to out (which may be x). random: their bits, or NULL. */
 typedef void RoundBlock(const float *x, float *out, int64_t n, const uint32_t *random,
                         const RoundingParameters *parameters, RoundingCounts *counts);
