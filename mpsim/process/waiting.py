@@ -1,7 +1,8 @@
-"""Lets the threads of the C extension sleep while they wait for each other.
+"""Lets the threads of the C extension sleep soon where they wait for each other.
 
-GCC's OpenMP reads its settings when it is loaded. By default a thread that waits keeps its core busy. Where another
-process has work for that core, the thread that it waits for does not run, and a step takes ten times as long and more.
+GCC's OpenMP reads its settings when it is loaded. By default a thread that waits keeps its core busy for a long time.
+Where another process has work for that core, the thread that it waits for does not run, and a step takes a hundred
+times as long.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SLEEP = {"OMP_WAIT_POLICY": "passive"}
+#: A few microseconds of spinning, enough for most waits of two threads with a core each, and then sleep.
+SLEEP = {"GOMP_SPINCOUNT": "2000"}
 #: Settings of the same, of which a user may have set one.
 SET = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
