@@ -81,7 +81,7 @@ MEMORY_PLANTS = (
     Plant("rounding/arrays.c", "(uint32_t *)x;", "(uint32_t *)((char *)x + 1);", "misaligned address"),
 )
 THREAD_PLANTS = (
-    Plant("rounding/arrays.c", "reduction(+ : overflowed, ", "reduction(+ : ", "data race"),
+    Plant("rounding/arrays.c", "reduction(+ : all[:5])", "shared(all)", "data race"),
     Plant(
         "contraction/weight.c",
         "schedule(static)\n        for (int64_t t = 0; t < images * panels",
