@@ -15,7 +15,7 @@ from mpsim.checks import available_threads
 from mpsim.errors import UsageError, UsageTypeError
 from mpsim.formats import FORMATS, Format, as_format
 from mpsim.interchange import as_array
-from mpsim.kernels import DEFAULT_BACKEND, hosted, spec
+from mpsim.kernels import DEFAULT_BACKEND, hosted, is_in_c, spec
 from mpsim.kernels.contract import Array
 from mpsim.kernels.philox import Stream
 from mpsim.policies import Mode, Overflow, Policy
@@ -212,7 +212,7 @@ def _widen(x: ArrayLike, format: Format, policy: Policy, backend: str) -> tuple[
     if dtype.name not in FORMATS:
         raise UsageTypeError(f"x must be float32, float64, float16, an ml_dtypes float type or integers, got {dtype}")
     # NumPy's conversion is slower. It gives the one NaN of fnuz formats a sign.
-    if dtype.itemsize <= 2 and array.size >= MANY and backend == "compiled" and FORMATS[dtype.name].specials != "fnuz":
+    if dtype.itemsize <= 2 and array.size >= MANY and is_in_c(backend) and FORMATS[dtype.name].specials != "fnuz":
         codes = np.require(array, None, ["C", "A"]).view(f"uint{8 * dtype.itemsize}")
         return hosted(backend).decode_array(codes, FORMATS[dtype.name], np.dtype(np.float32)), False
     wide = np.float64 if dtype.name == "float64" else np.float32

@@ -91,7 +91,11 @@ MISTAKES = {
     "exits": ("raise SystemExit(3)\n", "build", "failed at line 1 (SystemExit: 3)"),
     "build fails": ("def build():\n    return 1 / 0\n", "build", "failed at line 2 (ZeroDivisionError"),
     "argument": ("def build(depth):\n    pass\n", "build", "missing 1 required positional argument: 'depth'"),
-    "no network": ("def build():\n    return 7\n", "build", "should return a network (mpsim.nn.Module), got int"),
+    "no network": (
+        "def build():\n    return 7\n",
+        "build",
+        "should return a network (mpsim.nn.Module or torch.nn.Module), got int",
+    ),
     "no shape": (BODY.format(inputs="1") + "def build():\n    return Net(4, 10)\n", "build", "set network.input_shape"),
     "call fails": (TAKES_NONE.replace("self.pool(", "self.pol("), "build", "failed on images of (1, 8, 8), at line 12"),
     "not logits": (TAKES_NONE.replace("return self.head(", "return float("), "build", "failed on images of (1, 8, 8)"),

@@ -16,7 +16,7 @@ from mpsim.blocks.quantizers.elements import Element
 from mpsim.blocks.quantizers.groups import Row
 from mpsim.blocks.quantizers.stages import Quantizer, Quotient, Specials
 from mpsim.formats import Format
-from mpsim.kernels import load
+from mpsim.kernels import is_in_c, load
 from mpsim.kernels.contract import Array
 from mpsim.kernels.parameters import NARROW, parameters
 from mpsim.policies import Overflow
@@ -34,7 +34,7 @@ class Coded(NamedTuple):
 def is_fast(engine: Engine, x: Array) -> bool:
     """Returns whether ``quantized`` may take the place of ``Engine.run`` for an array."""
     quantizer, element = engine.quantizer, engine.quantizer.element
-    if engine.backend != "compiled" or x.dtype != F or not x.size or not isinstance(element, Element):
+    if not is_in_c(engine.backend) or x.dtype != F or not x.size or not isinstance(element, Element):
         return False
     plain = (
         element.zeros == "signed"
@@ -62,9 +62,9 @@ def _path(quantizer: Quantizer) -> int:
     return parameters(element.row, element.policy, source, through_float32=True).path
 
 
-def largest_of_groups(groups: Array, grid: Grid, x: Array, threads: int) -> tuple[Array, Array]:
+def largest_of_groups(groups: Array, grid: Grid, x: Array, backend: str, threads: int) -> tuple[Array, Array]:
     """Returns the largest magnitude of each group, and the largest finite one of the array, as ``Grid.largest``."""
-    found: Array = load("compiled").group_largest(groups, threads)
+    found: Array = load(backend).group_largest(groups, threads)
     whole = found.max(initial=0.0).astype(np.float64).reshape(1, 1, 1)
     return found, whole if np.isfinite(whole) else grid.largest(x, of_rows=False)
 
@@ -82,7 +82,9 @@ def quantized(engine: Engine, groups: Array, found: Array, second: Second, threa
     if not (np.isfinite(factors) & (factors != 0)).all():
         return None
     factors = np.where(usable, factors, np.nan)
-    codes, counts = load("compiled").quantize_groups(groups, factors, arithmetic, element.row, element.policy, threads)
+    codes, counts = load(engine.backend).quantize_groups(
+        groups, factors, arithmetic, element.row, element.policy, threads
+    )
     return Coded(codes, scales, Counts(*(int(number) for number in counts)))
 
 
@@ -91,7 +93,7 @@ def values(
 ) -> Array | None:
     """Returns float32 numbers, those of codes times their groups' factors rounded once, or None where the kernel does
     not: ``precision``, the bits of a product, must be at most 53. ``factors``: in ``Grid.scales_shape``."""
-    if backend != "compiled" or not _is_packed(element) or precision > 53 or not codes.size:
+    if not is_in_c(backend) or not _is_packed(element) or precision > 53 or not codes.size:
         return None
     groups = np.ascontiguousarray(grid.split(codes))
-    return grid.join(load("compiled").dequantize_groups(groups, grid.split_scales(factors), element, threads))
+    return grid.join(load(backend).dequantize_groups(groups, grid.split_scales(factors), element, threads))

@@ -123,7 +123,7 @@ class Quantized:
         """The float32 numbers by the compiled kernels, or None where these do not give them."""
         element, second = self.quantizer.element, self.second
         one = second is None or second.ndim == 0
-        if self.quantizer.values != "exact" or not isinstance(element, Element) or not one or backend != "compiled":
+        if self.quantizer.values != "exact" or not isinstance(element, Element) or not one:
             return None
         scale = as_format(self.quantizer.scale.format)
         factors = decode(self.scales, scale, np.float64, backend=backend, threads=threads)

@@ -70,7 +70,7 @@ def _quantized_fast(
     grid, threads = Grid(x.shape, axis, engine.quantizer.group), checks.threads(engine.threads)
     groups = np.ascontiguousarray(grid.split(x))
     with np.errstate(all="ignore"):
-        found, whole = largest_of_groups(groups, grid, x, threads)
+        found, whole = largest_of_groups(groups, grid, x, engine.backend, threads)
         second = _second(lambda of_rows: whole, engine, tensor_scale)
         coded = quantized(engine, groups, found, second, threads)
     if coded is None:

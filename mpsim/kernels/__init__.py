@@ -96,6 +96,15 @@ def prepare(module: ModuleType) -> None:
         setattr(module, name, in_default_environment(getattr(module, name)))
 
 
+def is_in_c(name: str) -> bool:
+    """Returns whether a backend is the C extension, which has kernels beyond the contract (kernels/compiled/groups.py).
+
+    >>> is_in_c("reference")
+    False
+    """
+    return HAS_EXTENSION and name == "compiled"
+
+
 def check_signatures(module: ModuleType) -> None:
     """Raises BackendUnavailable if a module's functions differ from the contract in names or arguments."""
     wrong = [words for row in CONTRACT.values() if (words := wrong_signature(row, getattr(module, row.name, None)))]

@@ -55,6 +55,7 @@ def _encodings() -> list[tuple[Any, ...]]:
     policies = [Policy(mode, "saturate") for mode in ("nearest_even", "toward_zero")]
     policies.append(Policy("stochastic", "saturate", random_bit_count=8))
     kinds = [
+        *(("float8_e4m3fn", dtype, with_specials(43, 2, 5)) for dtype in (np.float32, np.float64)),
         *((name, np.float32, with_specials(44, 33, 70)) for name in f"{names} p3109_k8p3 p3109_k8p3u".split()),
         *((name, np.float64, with_specials(45, 33, 70)) for name in f"{names} float64 p3109_k6p4".split()),
         *((name, np.float32, numbers(46, 33, 70)) for name in ("float6_e2m3fn", "float4_e2m1fn", "fp_4_3_4")),

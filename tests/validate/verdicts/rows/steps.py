@@ -139,7 +139,7 @@ STEPS = (
         "replayed",
         DIFFERENT,
         "about 65536 times what it should be",
-        prints=("loss scale 1 ", "GX/5/0", "unexplained"),
+        prints=("loss scale 1 ", "GX/5/0", "the gradient is multiplied by 1.52588e-05 before the update"),
     ),
     _step("labels_rolled", "replayed", DIFFERENT, UNEXPLAINED, prints=("GX/5/0",), never=("next_master/",)),
     # other things
