@@ -32,7 +32,7 @@ from common.building import Task, Toolchain  # noqa: E402
 TESTS = (
     "kernels/test_contract.py", "kernels/test_arrays.py", "kernels/test_contraction_compiled.py",
     "kernels/test_structs.py", "kernels/test_aligned_floats.py", "test_rounding_variants.py", "test_accumulators.py",
-    "test_accumulators_aligned.py", "test_layer_sums.py", "test_philox.py",
+    "test_accumulators_aligned.py", "test_layer_sums.py", "test_philox.py", "test_blocks_fast.py",
 )  # fmt: skip
 
 
