@@ -2,9 +2,6 @@
 #include "rounding/conversions.h"
 #include "rounding/rounding.h"
 
-/* Elements of a piece, multiples of 256. With a stream, its random bits fit in the first-level cache. */
-enum { PIECE = 1 << 16, STREAM_PIECE = 2048 };
-
 void to_odd(const double *x, float *out, int64_t n) {
     int64_t i = 0;
     for (; i + WIDTH <= n; i += WIDTH) store(out + i, load_odd(x + i));
@@ -32,7 +29,7 @@ static void round_narrow(const float *x, float *out, int64_t n, const uint32_t *
 void round_part(const Rounding *source, int64_t first, int64_t n, float *out32, double *out64, RoundingCounts *counts) {
     const RoundingParameters *parameters = source->parameters;
     RoundingCounts uncounted = {0, 0, 0, 0, 0};
-    uint32_t bits[STREAM_PIECE];
+    uint32_t bits[BLOCK];
     const uint32_t *random = source->random ? source->random + first : NULL;
     if (source->stream) {
         random_block(source->stream, first / 4, bits, n);
@@ -43,9 +40,9 @@ void round_part(const Rounding *source, int64_t first, int64_t n, float *out32, 
     } else if (parameters->path == WIDE) {
         round_wide_float64(source->x64 + first, out64, n, random, parameters, counts ? counts : &uncounted);
     } else {
-        float odd[STREAM_PIECE];
-        for (int64_t i = 0; i < n; i += STREAM_PIECE) {
-            const int64_t some = minimum(STREAM_PIECE, n - i);
+        float odd[BLOCK];
+        for (int64_t i = 0; i < n; i += BLOCK) {
+            const int64_t some = minimum(BLOCK, n - i);
             float *out = out32 ? out32 + i : odd;
             to_odd(source->x64 + first + i, odd, some);
             round_narrow(odd, out, some, NULL, parameters, counts);
@@ -56,7 +53,7 @@ void round_part(const Rounding *source, int64_t first, int64_t n, float *out32, 
 
 static void round_all(const Rounding *source, float *out32, double *out64, int64_t n, int64_t *counts, int threads) {
     int64_t all[5] = {0, 0, 0, 0, 0};
-    const int64_t piece = source->stream ? STREAM_PIECE : PIECE, pieces = (n + piece - 1) / piece;
+    const int64_t piece = source->stream ? BLOCK : PIECE, pieces = (n + piece - 1) / piece;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && pieces > 1) \
     reduction(+ : all[:5])
     for (int64_t i = 0; i < pieces; i++) {
@@ -90,11 +87,11 @@ void KERNEL(random_bits)(const RandomStream *stream, int64_t first, uint32_t *bi
         random_block(stream, first / 4, words, 4);
         memcpy(bits, words + started, (size_t)lead * sizeof *bits);
     }
-    const int64_t pieces = (n - lead + STREAM_PIECE - 1) / STREAM_PIECE;
+    const int64_t pieces = (n - lead + BLOCK - 1) / BLOCK;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && pieces > 1)
     for (int64_t i = 0; i < pieces; i++) {
-        const int64_t start = lead + i * STREAM_PIECE;
-        random_block(stream, (first + start) / 4, bits + start, minimum(STREAM_PIECE, n - start));
+        const int64_t start = lead + i * BLOCK;
+        random_block(stream, (first + start) / 4, bits + start, minimum(BLOCK, n - start));
     }
 }
 

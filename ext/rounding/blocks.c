@@ -2,24 +2,22 @@
 #include "rounding/conversions.h"
 #include "rounding/rounding.h"
 
-enum { BLOCK = 2048, PIECE = 1 << 16 };
-/* How a number and what goes with its group give the number that is rounded. */
-/* MULTIPLY is by powers of two, which is exact: in float32 too, unless a product is too small. */
+/* How a number and what goes with its group give the number that is rounded. MULTIPLY is by powers of two, which is
+ * exact: in float32 too, unless a product is too small. */
 enum Arithmetic { DIVIDE, MULTIPLY, DIVIDE_IN_FLOAT32, MULTIPLY_IN_FLOAT32 };
-static const int32_t MAGNITUDE = 0x7fffffff, NAN_BITS = 0x7fc00000;
 
 /* Returns the largest magnitude as a pattern: a NaN's if there is one. */
 INLINE int32_t largest_pattern(const float *x, const int64_t size) {
     Integers found = splat(0);
     int32_t rest = 0, lanes[WIDTH];
     int64_t i = 0;
-    for (; i + WIDTH <= size; i += WIDTH) found = larger(found, bit_and(load(x + i), splat(MAGNITUDE)));
+    for (; i + WIDTH <= size; i += WIDTH) found = larger(found, bit_and(load(x + i), splat(MAGNITUDE_32)));
     store(lanes, found);
     for (int lane = 0; lane < WIDTH; lane++) rest = lanes[lane] > rest ? lanes[lane] : rest;
     for (; i < size; i++) {
         int32_t bits;
         memcpy(&bits, x + i, sizeof bits);
-        rest = (bits & MAGNITUDE) > rest ? bits & MAGNITUDE : rest;
+        rest = (bits & MAGNITUDE_32) > rest ? bits & MAGNITUDE_32 : rest;
     }
     return rest;
 }
@@ -98,6 +96,7 @@ void KERNEL(quantize_groups)(const float *x, int64_t groups, int64_t size, const
 void KERNEL(dequantize_groups)(const uint8_t *codes, int64_t code_size, int64_t groups, int64_t size,
                                const double *factors, const CodeLayout *layout, float *out, int threads) {
     const int64_t n = groups * size, blocks = (n + BLOCK - 1) / BLOCK;
+    const int32_t canonical = NAN_32;
     (void)threads;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && n > PIECE)
     for (int64_t block = 0; block < blocks; block++) {
@@ -110,7 +109,7 @@ void KERNEL(dequantize_groups)(const uint8_t *codes, int64_t code_size, int64_t 
             const double factor = factors[(first + i) / size];
             for (int64_t k = i; k < i + some; k++) {
                 float product = (float)((double)numbers[k] * factor);
-                if (product != product) memcpy(&product, &NAN_BITS, sizeof product);
+                if (product != product) memcpy(&product, &canonical, sizeof product);
                 numbers[k] = product;
             }
             i += some;

@@ -7,9 +7,6 @@
 #include "rounding/patterns.h"
 #include "rounding/rounding.h"
 
-enum { BLOCK = 2048, PIECE = 1 << 16 };
-enum { MAGNITUDE_32 = 0x7fffffff, INFINITE_32 = 0x7f800000, NAN_32 = 0x7fc00000 };
-
 static inline uint64_t encode_one(double x, const CodeLayout *c) {
     const uint64_t bits = bits_of(x), a = bits & MAGNITUDE;
     const uint64_t sign = c->has_sign && a != bits ? (uint64_t)1 << (c->bits - 1) : 0;

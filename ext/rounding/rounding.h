@@ -4,6 +4,11 @@
 
 #include "common/vector.h"
 
+/* Elements that fit in the first-level cache, with their random bits, and those of a thread's piece; multiples of 256. */
+enum { BLOCK = 2048, PIECE = 1 << 16 };
+/* Patterns of float32. */
+enum { MAGNITUDE_32 = 0x7fffffff, INFINITE_32 = 0x7f800000, NAN_32 = 0x7fc00000 };
+
 /* The order of mpsim.policies.Mode. */
 enum RoundingMode {
     NEAREST_EVEN, NEAREST_AWAY, NEAREST_ZERO, TOWARD_ZERO, UP, DOWN, TO_ODD, STOCHASTIC,

@@ -7,8 +7,7 @@
  * LEGACY: QPyTorch's float32 algorithm (mpsim/kernels/spec.py). */
 #include "rounding/rounding.h"
 
-enum { MAGNITUDE = 0x7fffffff, FRACTION = 0x7fffff, IMPLICIT = 0x800000, LARGEST = 0x7f7fffff, INFINITE = 0x7f800000,
-       CANONICAL_NAN = 0x7fc00000 };
+enum { FRACTION = 0x7fffff, IMPLICIT = 0x800000, LARGEST = 0x7f7fffff };
 #define SIGN_BIT INT32_MIN
 
 typedef struct {
@@ -80,7 +79,7 @@ static int takes_one_sum(const RoundingParameters *p) {
  * multiples of 2^q: every number, or with two sums only those below the smallest normal number. */
 INLINE Integers nearest_even(Integers a, const Constants *c, const int numbers, const int one_sum) {
     if (one_sum) {
-        const Integers power = larger(add(bit_and(a, splat(INFINITE)), c->raised), c->to_grid);
+        const Integers power = larger(add(bit_and(a, splat(INFINITE_32)), c->raised), c->to_grid);
         return float_subtract(float_add(a, power), power);
     }
     Integers odd = bit_and(shift_right(a, c->shift_count), c->odd_bit);
@@ -111,7 +110,7 @@ INLINE Integers to_grid(Integers v, Integers a, Integers random, const Constants
         /* up iff the discarded part + R / 2^k carries: compares floor(discarded 2^32 / 2^shift) with R 2^(32 - k) */
         Integers left = shift_left_or_drop(discarded, subtract(splat(32), full_shift));
         Integers chance = bit_or(left, shift_right_or_drop(discarded, subtract(full_shift, splat(32))));
-        Integers refused = bit_xor(shift_left(random, c->unused_bits), splat(MAGNITUDE));
+        Integers refused = bit_xor(shift_left(random, c->unused_bits), splat(MAGNITUDE_32));
         up = greater(bit_xor(chance, splat(SIGN_BIT)), refused);
     }
     Integers result = add(subtract(a, discarded), keep_where(up, unit));
@@ -136,12 +135,12 @@ INLINE Integers finish(Integers v, Integers a, Integers r, const Constants *c, T
     Integers infinite = c->infinite;
     if (numbers == POSITIVE_ONLY) {
         const Mask outside = greater(splat(1), v);
-        infinite = choose(outside, splat(CANONICAL_NAN), infinite);
-        r = choose(outside, splat(CANONICAL_NAN), r);
+        infinite = choose(outside, splat(NAN_32), infinite);
+        r = choose(outside, splat(NAN_32), r);
     }
     Integers compared = r;
     if (__builtin_expect(any(special), 0)) {
-        Mask nan = greater(a, splat(INFINITE));
+        Mask nan = greater(a, splat(INFINITE_32));
         t->nan = tally(t->nan, nan);
         if (defines) {
             t->beyond = tally(t->beyond, counted);
@@ -150,7 +149,7 @@ INLINE Integers finish(Integers v, Integers a, Integers r, const Constants *c, T
         }
         r = choose(special, infinite, r);
         compared = choose(nan, a, r);
-        r = choose(nan, splat(CANONICAL_NAN), r);
+        r = choose(nan, splat(NAN_32), r);
     }
     if (counting) {
         t->zero_in = tally(t->zero_in, equal(a, zero));
@@ -167,7 +166,7 @@ INLINE Integers finish(Integers v, Integers a, Integers r, const Constants *c, T
 }
 
 INLINE Integers legacy(Integers v, Integers a, Integers random, const Constants *c, Tallies *t, const int mode) {
-    const Integers magnitude = splat(MAGNITUDE), zero = splat(0);
+    const Integers magnitude = splat(MAGNITUDE_32), zero = splat(0);
     Integers scaled = float_multiply(v, c->scale), sign = bit_and(scaled, splat(SIGN_BIT));
     Mask low = greater(c->scaled_smallest_normal, bit_and(scaled, magnitude));
     Integers offset = bit_or(c->scaled_smallest_normal, sign);
@@ -177,7 +176,7 @@ INLINE Integers legacy(Integers v, Integers a, Integers random, const Constants 
     result = choose(low, float_subtract(result, offset), choose(clipped, bit_or(c->scaled_largest, sign), result));
     result = float_multiply(result, c->unscale);
     Integers r = bit_and(result, magnitude), compared = r;
-    Mask nan = greater(a, splat(INFINITE));
+    Mask nan = greater(a, splat(INFINITE_32));
     if (__builtin_expect(any(nan), 0)) {
         t->nan = tally(t->nan, nan);
         compared = choose(nan, a, r);
@@ -195,7 +194,7 @@ INLINE Integers legacy(Integers v, Integers a, Integers random, const Constants 
 
 INLINE Integers round_vector(Integers v, Integers random, const Constants *c, Tallies *t, const int mode,
                              const int numbers, const int one_sum, const int counting) {
-    Integers a = bit_and(v, splat(MAGNITUDE));
+    Integers a = bit_and(v, splat(MAGNITUDE_32));
     if (mode == QPYTORCH_NEAREST || mode == QPYTORCH_STOCHASTIC) return legacy(v, a, random, c, t, mode);
     Integers r = mode == NEAREST_EVEN ? nearest_even(a, c, numbers, one_sum) : to_grid(v, a, random, c, mode);
     return finish(v, a, r, c, t, mode, numbers, counting);
