@@ -19,12 +19,13 @@ from mpsim.cli import command
 from mpsim.cli.output import complain, drop_output, is_failure, is_usage_error
 from mpsim.files.semantics import OlderSemantics
 
-#: Command -> its module, in the order of the help. To run one no other module is imported.
+#: Command -> its module and function, in the order of the help. To run one no other module is imported.
 COMMANDS = {
-    "formats": "arithmetic", "round": "arithmetic", "backends": "arithmetic", "plan": "plans", "sweep": "runs",
-    "train": "runs", "figure": "figures", "trace-step": "steps",
+    "formats": "arithmetic:formats", "round": "arithmetic:round_values", "backends": "arithmetic:backends",
+    "plan": "plans:plan", "sweep": "runs:sweep", "train": "runs:train", "figure": "figures:figure",
+    "trace-step": "steps:trace_step",
 }  # fmt: skip
-GROUPS = {"validate": "validate", "conformance": "validate.conformance", "vectors": "vectors"}
+GROUPS = {"validate": "validate:app", "conformance": "validate.conformance:app", "vectors": "vectors:app"}
 
 
 @cache
@@ -44,12 +45,13 @@ def app_with(*names: str) -> typer.Typer:
     )
     app.callback()(lambda: None)  # without it one command alone would have no name
     for name in names:
-        module = import_module(f"mpsim.cli.{COMMANDS.get(name) or GROUPS[name]}")
+        module, _, attribute = (COMMANDS | GROUPS)[name].partition(":")
+        found = getattr(import_module(f"mpsim.cli.{module}"), attribute)
         if name in GROUPS:
-            app.add_typer(module.app, name=name)
+            app.add_typer(found, name=name)
         else:
             numbers_below_zero = {"ignore_unknown_options": True} if name == "round" else None
-            app.command(name, context_settings=numbers_below_zero)(module.COMMANDS[name])
+            app.command(name, context_settings=numbers_below_zero)(found)
     command.use(app)
     return app
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Annotated
 
@@ -296,6 +295,3 @@ def _backend_row(name: str, threads: int) -> Record:
 
         row |= {"variant": device().name, "threads": None}
     return row
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"formats": formats, "round": round_values, "backends": backends}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -226,6 +226,3 @@ def draw_memory_accuracy(rows: list[Fields], folder: Path, prefix: str, echo: bo
     if echo:
         typer.echo(f"figure: {' and '.join(map(str, files))}")
     return files
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"figure": figure}

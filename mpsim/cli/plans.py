@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,6 +138,3 @@ def _memory(made: Plan) -> str:
         f"{lines}\nrecomputing activations between {best.segments} segments: peak {best.bytes:,}, "
         f"{best.recomputed_share:.0%} of the activations computed twice"
     )
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"plan": plan}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -182,6 +181,3 @@ def _word(value: object) -> object:
 
 def _short(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"sweep": sweep, "train": train}

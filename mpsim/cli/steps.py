@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -151,6 +151,3 @@ def _batches(loader: DataLoader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     while True:
         yield from loader.epoch(epoch)
         epoch += 1
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"trace-step": trace_step}
