@@ -91,11 +91,7 @@ def round_to(
     >>> round_to(np.float32([0.3, 1e9]), "float8_e5m2", overflow="saturate", backend="reference", counts=True)
     (array([3.1250e-01, 5.7344e+04], dtype=float32), Counts(overflowed=1, underflowed=0, nan=0, inexact=2, subnormal=0))
     """
-    format = as_format(fmt)
-    policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
-    array, is_scalar = _widen(x, format, policy, backend)
-    _check_combination(array, format, policy)
-    bits = _check_random_bits(array, policy, random_bits)
+    array, is_scalar, format, policy, bits = _checked(x, fmt, mode, overflow, random_bits, random_bit_count, backend)
     kernels, threads = hosted(backend), checks.threads(threads)
     target = _check_out(array, out, is_scalar)
     if target is not None and np.may_share_memory(array, target) and array.ctypes.data != target.ctypes.data:
@@ -137,11 +133,7 @@ def encode(
     >>> hex(encode(-416.0, "float8_e4m3fn", backend="reference"))
     '0xfd'
     """
-    format = as_format(fmt)
-    policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
-    array, is_scalar = _widen(x, format, policy, backend)
-    _check_combination(array, format, policy)
-    bits = _check_random_bits(array, policy, random_bits)
+    array, is_scalar, format, policy, bits = _checked(x, fmt, mode, overflow, random_bits, random_bit_count, backend)
     kernels, threads = hosted(backend), checks.threads(threads)
     codes, strays = kernels.encode_rounded(array, format, policy, random_bits=bits, threads=threads)
     if (strays[0] and not format.has_nan) or (strays[1] and not format.has_infinity):
@@ -201,6 +193,28 @@ def decode(
 
 
 # -- validation ---------------------------------------------------------------------------------------------
+
+
+class _Checked(NamedTuple):
+    """What is rounded, whether it was a scalar, and how."""
+
+    array: Array
+    is_scalar: bool
+    format: Format
+    policy: Policy
+    bits: Array | Stream | None
+
+
+def _checked(
+    x: ArrayLike, fmt: str | Format, mode: str | Mode, overflow: str | Overflow, random_bits: Array | Stream | None,
+    random_bit_count: int | None, backend: str,
+) -> _Checked:  # fmt: skip
+    """Returns the arguments of ``round_to`` as kernels take them."""
+    format = as_format(fmt)
+    policy = Policy(mode, overflow, random_bit_count)  # type: ignore[arg-type]
+    array, is_scalar = _widen(x, format, policy, backend)
+    _check_combination(array, format, policy)
+    return _Checked(array, is_scalar, format, policy, _check_random_bits(array, policy, random_bits))
 
 
 def _widen(x: ArrayLike, format: Format, policy: Policy, backend: str) -> tuple[Array, bool]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpsim import checks
 from mpsim.blocks.engine import Engine, F, Second
 from mpsim.blocks.grids import Grid
 from mpsim.blocks.quantizers.elements import Element
@@ -20,7 +21,7 @@ from mpsim.kernels import is_in_c, load
 from mpsim.kernels.contract import Array
 from mpsim.kernels.parameters import NARROW, parameters
 from mpsim.policies import Overflow
-from mpsim.rounding import Counts
+from mpsim.rounding import Counts, decode
 
 
 class Coded(NamedTuple):
@@ -89,11 +90,15 @@ def quantized(engine: Engine, groups: Array, found: Array, second: Second, threa
 
 
 def values(
-    codes: Array, element: Format, factors: Array, precision: int, grid: Grid, backend: str, threads: int
-) -> Array | None:
-    """Returns float32 numbers, those of codes times their groups' factors rounded once, or None where the kernel does
-    not: ``precision``, the bits of a product, must be at most 53. ``factors``: in ``Grid.scales_shape``."""
+    codes: Array, element: Format, scales: Array, scale: Format, second: Array | None, grid: Grid, backend: str,
+    threads: int | None,
+) -> Array | None:  # fmt: skip
+    """Returns float32 numbers, those of codes times their groups' scales and ``second``, if there is one, rounded once;
+    or None where the kernel does not. ``scales``: codes, in ``Grid.scales_shape``."""
+    precision = element.precision + scale.precision + (0 if second is None else 24)
     if not is_in_c(backend) or not _is_packed(element) or precision > 53 or not codes.size:
         return None
-    groups = np.ascontiguousarray(grid.split(codes))
+    factors = decode(scales, scale, np.float64, backend=backend, threads=threads)
+    factors = factors if second is None else factors * np.float64(second)
+    groups, threads = np.ascontiguousarray(grid.split(codes)), checks.threads(threads)
     return grid.join(load(backend).dequantize_groups(groups, grid.split_scales(factors), element, threads))

@@ -159,15 +159,14 @@ def dequantize(
         raise UsageTypeError(f"dequantize returns float32 or float64, not {dtype}")
     if isinstance(blocks, Quantized):
         return blocks.values(dtype, backend, threads)
-    scales = decode(blocks.scales, blocks.format.scale, np.float64, backend=backend, threads=threads)
+    element, scale = blocks.format.element, blocks.format.scale
     if dtype == np.float32:
-        grid = Grid(blocks.codes.shape, blocks.axis, Block(blocks.format.size))
-        element, second = blocks.format.element, np.float64(blocks.tensor_scale)
-        precision = element.precision + blocks.format.scale.precision + 24
-        found = fast.values(blocks.codes, element, scales * second, precision, grid, backend, checks.threads(threads))
+        grid, second = Grid(blocks.codes.shape, blocks.axis, Block(blocks.format.size)), np.asarray(blocks.tensor_scale)
+        found = fast.values(blocks.codes, element, blocks.scales, scale, second, grid, backend, threads)
         if found is not None:
             return found
-    elements = decode(blocks.codes, blocks.format.element, np.float64, backend=backend, threads=threads)
+    elements = decode(blocks.codes, element, np.float64, backend=backend, threads=threads)
+    scales = decode(blocks.scales, scale, np.float64, backend=backend, threads=threads)
     length = blocks.codes.shape[blocks.axis]
     spread = np.repeat(scales, blocks.format.size, axis=blocks.axis).take(range(length), axis=blocks.axis)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from mpsim import checks
 from mpsim.blocks import fast
 from mpsim.blocks.grids import Grid
 from mpsim.blocks.layout import packed_codes, swizzled
@@ -105,7 +104,7 @@ class Quantized:
     def values(self, dtype: Any, backend: str = DEFAULT_BACKEND, threads: int | None = None) -> Array:
         """Returns the numbers that the codes stand for, in the array's shape (definition: ``group_values``)."""
         grid = Grid(self.codes.shape, self.axis, self.quantizer.group)
-        if dtype == np.float32 and (found := self._fast(grid, backend, checks.threads(threads))) is not None:
+        if dtype == np.float32 and (found := self._fast(grid, backend, threads)) is not None:
             return found
         numbers, scales = grid.split(self._numbers(backend, threads)), grid.split_scales(self.scale_numbers)[..., None]
         ones = np.ones((1, 1, 1, 1), F)
@@ -119,18 +118,14 @@ class Quantized:
         found[np.isnan(found)] = np.nan
         return grid.join(found)
 
-    def _fast(self, grid: Grid, backend: str, threads: int) -> Array | None:
+    def _fast(self, grid: Grid, backend: str, threads: int | None) -> Array | None:
         """The float32 numbers by the compiled kernels, or None where these do not give them."""
         element, second = self.quantizer.element, self.second
         one = second is None or second.ndim == 0
         if self.quantizer.values != "exact" or not isinstance(element, Element) or not one:
             return None
         scale = as_format(self.quantizer.scale.format)
-        factors = decode(self.scales, scale, np.float64, backend=backend, threads=threads)
-        precision = element.row.precision + scale.precision
-        if second is not None:
-            factors, precision = factors * np.float64(second), precision + 24
-        return fast.values(self.codes, element.row, factors, precision, grid, backend, threads)
+        return fast.values(self.codes, element.row, self.scales, scale, second, grid, backend, threads)
 
     def _values(self, numbers: Array, scales: Array, second: Array, grid: Grid, odd: bool) -> Array:
         if self.quantizer.values == "exact":
